@@ -1,0 +1,75 @@
+"""The BN254 scalar field as Python integers: modulus, 32-byte words, hexadecimal, packing of small integers.
+
+Must not know what the numbers mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+P = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
+"""Order of the BN254 scalar field."""
+
+PACKABLE_BITS = 252
+"""Widest packed word: 2^252 < P, so every such word is its own residue."""
+
+
+def to_hex(x: int) -> str:
+    """Return ``x`` as ``0x`` and 64 hexadecimal digits.
+
+    >>> to_hex(255)[-4:]
+    '00ff'
+    """
+    return f"0x{x:064x}"
+
+
+def from_hex(text: str) -> int:
+    """Parse a canonical field element written in hexadecimal.
+
+    Raises
+    ------
+    ValueError
+        If ``text`` is not ``0x…`` or not below `P`.
+    """
+    if not text.startswith("0x"):
+        raise ValueError(f"expected 0x and hexadecimal digits, found {text[:20]!r}")
+    x = int(text, 16)
+    if x >= P:
+        raise ValueError(f"{text} is not canonical: it is not below the field modulus")
+    return x
+
+
+def to_bytes(words: Iterable[int]) -> bytes:
+    """Concatenate field elements as 32-byte big-endian words (the format of bb's ``public_inputs``)."""
+    return b"".join(w.to_bytes(32, "big") for w in words)
+
+
+def from_bytes(data: bytes) -> list[int]:
+    """Split 32-byte big-endian words; the length must be a multiple of 32 (`ValueError` otherwise)."""
+    if len(data) % 32:
+        raise ValueError(f"expected a multiple of 32 bytes, found {len(data)}")
+    return [int.from_bytes(data[k : k + 32], "big") for k in range(0, len(data), 32)]
+
+
+def pack(values: Sequence[int], width: int, fill: int = 0) -> list[int]:
+    """Pack integers of ``width`` bits into words, the first in the lowest bits.
+
+    Parameters
+    ----------
+    values
+        Integers in [0, 2^width).
+    width
+        Bits per value; ``252 // width`` values share a word.
+    fill
+        What completes the last word.
+
+    >>> pack([1, 2], 126)[0] == 1 + (2 << 126)
+    True
+    """
+    per = PACKABLE_BITS // width
+    words = []
+    for start in range(0, len(values), per):
+        group = list(values[start : start + per])
+        group += [fill] * (per - len(group))
+        words.append(sum(v << (width * j) for j, v in enumerate(group)))
+    return words
