@@ -66,6 +66,15 @@ def parse_fraction(text: str | Fraction, name: str) -> Fraction:
     return value
 
 
+def default_f(n: int, score: Score) -> int:
+    """Return the largest tolerated f: floor((n-3)/2) under krum-2017, 0 under all-pairs."""
+    return max((n - 3) // 2, 0) if score is Score.KRUM_2017 else 0
+
+
+DEFAULT_Z = {Detection.MAD: Fraction(5), Detection.BRACKETS: Fraction(2)}
+DEFAULT_GAMMA = {Detection.MAD: Fraction(1, 4), Detection.BRACKETS: Fraction(0)}
+
+
 @dataclass(frozen=True)
 class Params:
     """What a circuit, hence its verification key, is made of. All of it is public.
@@ -109,7 +118,11 @@ class Params:
         require(N_MIN <= n <= N_MAX, f"n (clients) must be in [{N_MIN}, {N_MAX}]", n)
         require(1 <= d <= D_MAX, "d (coordinates) must be in [1, 2^31)", d)
         require(b in BITS, f"b (bits) must be one of {', '.join(map(str, BITS))}", b)
-        require(f >= 0 and 2 * f + 2 < n, "f (tolerated Byzantine clients) must satisfy 0 <= f and 2f + 2 < n", f"f = {f}, n = {n}")
+        require(
+            f >= 0 and 2 * f + 2 < n,
+            "f (tolerated Byzantine clients) must satisfy 0 <= f and 2f + 2 < n",
+            f"f = {f}, n = {n}",
+        )
         require(1 <= m <= n - f, "m (selected clients) must be in [1, n - f]", f"m = {m}, n = {n}, f = {f}")
         require(
             0 < self.chunk <= D_MAX + self.pack and self.chunk % self.pack == 0,
@@ -117,7 +130,11 @@ class Params:
             self.chunk,
         )
         bits = self.true_distance_bits
-        require(bits <= DISTANCE_BITS_MAX, f"squared distances must fit {DISTANCE_BITS_MAX} bits", f"{bits} at d = {d}, b = {b}")
+        require(
+            bits <= DISTANCE_BITS_MAX,
+            f"squared distances must fit {DISTANCE_BITS_MAX} bits",
+            f"{bits} at d = {d}, b = {b}",
+        )
         for name, value in (("z", self.z), ("gamma", self.gamma)):
             parse_fraction(value, f"parameters: {name}")
         if self.score is Score.ALL_PAIRS:
@@ -126,7 +143,50 @@ class Params:
             require(n >= MAD_N_MIN, f"mad needs n >= {MAD_N_MIN}", n)
         else:
             require(self.gamma == 0, "gamma must be 0 under brackets", self.gamma)
-            require(self.z**2 < n - 1, "z^2 must be < n - 1 under brackets (no score can lie further out)", f"z = {self.z}, n = {n}")
+            require(
+                self.z**2 < n - 1,
+                "z^2 must be < n - 1 under brackets (no score can lie further out)",
+                f"z = {self.z}, n = {n}",
+            )
+
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        d: int,
+        b: int = 12,
+        *,
+        chunk: int | None = None,
+        f: int | None = None,
+        m: int = 1,
+        score: Score = Score.KRUM_2017,
+        detection: Detection | None = None,
+        z: Fraction | None = None,
+        gamma: Fraction | None = None,
+    ) -> Params:
+        """Fill in the protocol's defaults; ``chunk`` defaults to one leaf that holds all d coordinates.
+
+        Detection defaults to ``mad``, or to ``brackets`` where n < 5.
+
+        Examples
+        --------
+        >>> Params.of(n=10, d=650).f
+        3
+        """
+        detection = detection or (Detection.MAD if n >= MAD_N_MIN else Detection.BRACKETS)
+        pack = PACKABLE_BITS // b if b in BITS else 1
+        return cls(
+            n=n,
+            d=d,
+            b=b,
+            chunk=chunk or ceil(d / pack) * pack,
+            f=default_f(n, score) if f is None else f,
+            m=m,
+            score=score,
+            detection=detection,
+            z=DEFAULT_Z[detection] if z is None else z,
+            gamma=DEFAULT_GAMMA[detection] if gamma is None else gamma,
+        )
 
     @property
     def pack(self) -> int:
@@ -178,16 +238,7 @@ class Params:
     @property
     def score_max(self) -> int:
         """Largest possible score."""
-        return self.neighbours * self.d * (2**self.b - 1) ** 2
-
-
-def default_f(n: int, score: Score) -> int:
-    """Return the largest tolerated f: floor((n-3)/2) under krum-2017, 0 under all-pairs."""
-    return max((n - 3) // 2, 0) if score is Score.KRUM_2017 else 0
-
-
-DEFAULT_Z = {Detection.MAD: Fraction(5), Detection.BRACKETS: Fraction(2)}
-DEFAULT_GAMMA = {Detection.MAD: Fraction(1, 4), Detection.BRACKETS: Fraction(0)}
+        return self.neighbours * self.d * int(2**self.b - 1) ** 2
 
 
 def client_word(client: str) -> bytes:
