@@ -240,6 +240,43 @@ class Params:
         """Largest possible score."""
         return self.neighbours * self.d * int(2**self.b - 1) ** 2
 
+    def widths(self) -> Widths:
+        """Return the widths of the circuit's sign checks; each holds the largest difference it is used for."""
+        n, s, z, gamma = self.n, self.score_max, self.z, self.gamma
+
+        def bits(largest: int) -> int:
+            return ceil(largest.bit_length() / self.limb) * self.limb
+
+        def greater(x: int, y: int) -> int:  # 2(x - y) - 1
+            return bits(2 * max(x, y) + 1)
+
+        key = bits(n * s + n - 1)
+        if self.detection is Detection.MAD:
+            by_z = greater(z.denominator * s, (z.denominator + z.numerator) * s)
+            by_gamma = greater(gamma.denominator * s, (gamma.denominator + gamma.numerator) * s)
+            return Widths(key=key, detection=bits(s), near=0, threshold=max(by_z, by_gamma))
+        delta = n * s  # |δ| <= n·s_max, δ² and V = n²σ² <= δ_max²
+        return Widths(
+            key=key,
+            detection=greater(max(delta, n), 0),
+            near=greater(9 * delta**2, 4 * delta**2),
+            threshold=greater(z.denominator**2 * delta**2, z.numerator**2 * delta**2),
+        )
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of the circuit's sign checks, in whole limbs.
+
+    ``key``: selection keys; ``detection``: scores and deviations (mad) or deltas (brackets); ``near``: brackets
+    only, else 0; ``threshold``: comparisons with z and gamma.
+    """
+
+    key: int
+    detection: int
+    near: int
+    threshold: int
+
 
 def client_word(client: str) -> bytes:
     """Return the 32-byte roster word of a client: its address left-padded, or SHA-256 of its UTF-8 id."""

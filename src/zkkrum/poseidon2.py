@@ -127,3 +127,13 @@ def hash_one(inputs: Sequence[int]) -> int:
 def hash_many(inputs: Sequence[Sequence[int]]) -> list[int]:
     """Hash each sequence with `hash_one`; the `Hash` used where no bb process is at hand."""
     return [hash_one(words) for words in inputs]
+
+
+def stream(seed: int, count: int) -> list[int]:
+    """Return the first ``count`` elements of the stream of ``seed``: state (seed, 0, 0, 0), permute, take three lanes."""
+    state: State = (seed, 0, 0, 0)
+    out: list[int] = []
+    while len(out) < count:
+        state = permute(state)
+        out += state[:RATE]
+    return out[:count]
