@@ -1,0 +1,43 @@
+"""The tools zkkrum drives (nargo, bb, solc, Node.js) and the reference string: the only processes it starts.
+
+Must not know Krum, commitments or bundles. Everything above uses the names exported here and cannot tell
+whether a native nargo answered or the packages from npm.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from zkkrum.toolchain.bb import Bb, Proof
+from zkkrum.toolchain.crs import gates_for, look_up, points_available, points_for
+from zkkrum.toolchain.doctor import Check, doctor, first_broken
+from zkkrum.toolchain.locate import Toolchain
+from zkkrum.toolchain.nargo import Nargo
+from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR, Pair, cache_dir
+
+__all__ = [
+    "BB_VERSION",
+    "NOIR_VERSION",
+    "PAIR",
+    "Bb",
+    "Check",
+    "Nargo",
+    "Pair",
+    "Proof",
+    "Toolchain",
+    "cache_dir",
+    "doctor",
+    "first_broken",
+    "gates_for",
+    "points_available",
+    "points_for",
+    "reference_string",
+]
+
+
+def reference_string(points: int) -> Path:
+    """Return a folder with at least ``points`` points; see `Toolchain.reference_string`, which reuses the tools."""
+    if folder := look_up(points):
+        return folder
+    with Toolchain.find() as tools:
+        return tools.reference_string(points)

