@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save as save_safetensors
 
 from zkkrum.errors import InputError
+from zkkrum.files import write_whole
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -182,14 +181,7 @@ def save_update(path: Path, tensors: Tensors | NDArray[np.floating[Any]]) -> Non
         buffer.write(save_safetensors(contiguous))
     else:
         raise InputError(f"{path}: expected a file {', '.join(SUFFIXES)}, found {path.suffix!r}")
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getbuffer())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, buffer.getvalue())
 
 
 def layout_hash(layout: Layout, base_model: bytes = b"") -> bytes:
