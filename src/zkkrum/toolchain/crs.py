@@ -154,7 +154,8 @@ def download(points: int, write: Write) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             write(package, folder)
         except (ZkkrumError, OSError) as error:
-            raise missing(points, f"the download failed: {str(error).splitlines()[0]}") from error
+            why = str(error).splitlines()[0].rpartition(" / ")[2]
+            raise missing(points, f"the download failed: {why}") from error
     if points_in(folder) < points:
         raise missing(points, "bb left fewer after its download")
     return folder

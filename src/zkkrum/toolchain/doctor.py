@@ -11,8 +11,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
@@ -67,7 +66,7 @@ class Check:
 
 def doctor() -> list[Check]:
     """Return all checks, in the order in which they build on each other."""
-    return list(_checks())
+    return [replace(check, repair="") if check.ok else check for check in _checks()]
 
 
 def _checks() -> Iterator[Check]:
@@ -165,8 +164,3 @@ def _reference_string() -> Check:
 def first_broken(checks: list[Check]) -> Check | None:
     """Return the first required check that failed, if any."""
     return next((check for check in checks if check.required and not check.ok), None)
-
-
-def log_dir() -> Path:
-    """Return where logs of failed tools are kept."""
-    return cache_dir() / "logs"

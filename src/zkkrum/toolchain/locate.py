@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
@@ -29,8 +30,8 @@ Notify = Callable[[str], None]
 def _nargo_version(command: Path) -> str:
     try:
         done = process.run((command, "--version"), timeout=20)
-    except ZkkrumError as error:
-        return f"one that does not start ({error.message})"
+    except (ZkkrumError, subprocess.TimeoutExpired) as error:
+        return f"one that does not start ({error})"
     found = re.search(r"nargo version = (\S+)", done.out)
     return found[1] if found else f"one that says {done.said[:80]!r}"
 
@@ -208,7 +209,9 @@ class Toolchain:
 
 def _find(install: bool, notify: Notify | None) -> tuple[Nargo, Bb, Path]:
     tools = provision.tools_dir()
-    # Nothing needs the packages if the user has named both tools.
-    if install and not (os.environ.get("ZKKRUM_NARGO") and os.environ.get("ZKKRUM_BB")):
+    own_nargo, own_bb = os.environ.get("ZKKRUM_NARGO"), os.environ.get("ZKKRUM_BB")
+    if not own_bb:
+        provision.bb_path(tools)  # refuses a platform without one before anything is installed
+    if install and not (own_nargo and own_bb):
         tools = provision.provision(notify)
     return find_nargo(tools, notify), Bb(find_bb(tools)), tools

@@ -46,10 +46,15 @@ class Completed:
         return "\n".join(part.strip() for part in (self.out, self.err) if part.strip())
 
 
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill a process and its children, and reap it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    _kill(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=1)
     with _lock:
@@ -61,21 +66,18 @@ def end_all() -> None:
     with _lock:
         processes = list(_running)
     for process in processes:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     _stopping.set()
     for process in list(_running):  # no lock: the handler may have interrupted its holder
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    previous = _previous.get(number)
+        _kill(process)
+    previous = _previous[number]
     if callable(previous):
         previous(number, frame)
-    elif previous != signal.SIG_IGN:
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
+    else:  # SIG_DFL of SIGTERM: leave through every `finally`, so that secrets on disk are removed
+        raise SystemExit(128 + number)
 
 
 def guard() -> None:
@@ -89,7 +91,7 @@ def guard() -> None:
     _stopping.clear()
     for number in (signal.SIGINT, signal.SIGTERM):
         current = signal.getsignal(number)
-        if current is not _on_signal and current is not None:
+        if current not in (_on_signal, signal.SIG_IGN, None):
             _previous[number] = current
             signal.signal(number, _on_signal)
 
@@ -192,23 +194,25 @@ def failure(tool: str, done: Completed) -> ZkkrumError:
     done
         What it left.
     """
-    log = keep_log(tool, done)
+    path = keep_log(tool, done)
+    log = f"log: {path}" if path else ""
     if any(word in done.said for word in _DISK_FULL):
-        return ResourceError(f"{tool}: the disk is full", f"free some space and run it again{log}")
+        return ResourceError(f"{tool}: the disk is full", f"free some space and run it again; {log}")
     if any(word in done.said for word in _OUT_OF_MEMORY):
-        return ResourceError(f"{tool} ran out of memory", f"use smaller circuits or fewer jobs, or free memory{log}")
+        return ResourceError(f"{tool} ran out of memory", f"use smaller circuits or fewer jobs, or free memory; {log}")
     if done.code == -signal.SIGKILL:
         return ResourceError(
             f"{tool} was killed (signal 9), most likely because memory ran out",
-            f"use smaller circuits or fewer jobs, or free memory{log}",
+            f"use smaller circuits or fewer jobs, or free memory; {log}",
         )
     how = f"was ended by signal {-done.code}" if done.code < 0 else f"failed with exit code {done.code}"
-    last = [line for line in done.said.splitlines() if line.strip() and not line.startswith("Scheme is:")]
-    return ToolFailedError(f"{tool} {how}: {' / '.join(last[-3:]) or 'it said nothing'}", log.strip("; "))
+    lines = [line.strip() for line in done.said.splitlines() if line.strip() and not line.startswith("Scheme is:")]
+    first = next((k for k, line in enumerate(lines) if "error" in line.lower()), max(len(lines) - 3, 0))
+    return ToolFailedError(f"{tool} {how}: {' / '.join(lines[first : first + 4]) or 'it said nothing'}", log)
 
 
-def keep_log(tool: str, done: Completed) -> str:
-    """Write a log into the cache and return ``"; log: PATH"``, or nothing where it cannot be written."""
+def keep_log(tool: str, done: Completed) -> Path | None:
+    """Write a log into the cache and return its path, or None where it cannot be written."""
     folder = cache_dir() / "logs"
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6:06d}-{tool.replace(' ', '-')}.log"
     try:
@@ -217,5 +221,5 @@ def keep_log(tool: str, done: Completed) -> str:
         for old in sorted(folder.glob("*.log"))[:-LOGS_KEPT]:
             old.unlink(missing_ok=True)
     except OSError:
-        return ""
-    return f"; log: {path}"
+        return None
+    return path

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,7 @@ class Node:
 def _version_of(command: Path) -> str | None:
     try:
         done = process.run((command, "--version"), timeout=20)
-    except (ZkkrumError, OSError):
+    except (ZkkrumError, subprocess.TimeoutExpired):
         return None
     found = re.fullmatch(r"v(\d+\.\d+\.\d+)\S*", done.out.strip())
     return found[1] if found and not done.code else None
@@ -124,7 +125,7 @@ def bb_path(tools: Path) -> Path:
 
 def is_provisioned(tools: Path) -> bool:
     """Tell whether a tools folder is whole. It is moved into place as a whole, so one look suffices."""
-    return (tools / "nargo.mjs").is_file() and os.access(bb_path(tools), os.X_OK)
+    return (tools / "nargo.mjs").is_file() and (bb_platform() is None or os.access(bb_path(tools), os.X_OK))
 
 
 def provision(notify: Callable[[str], None] | None = None) -> Path:
@@ -197,7 +198,11 @@ def _install(folder: Path, node: Node) -> None:
         error = process.failure("npm ci", done)
         if isinstance(error, ResourceError):
             raise error
-        raise ToolMissingError(f"the pinned tools could not be installed: {error.message}", f"{SETUP_HINT}{error.hint}")
+        raise ToolMissingError(
+            f"the pinned tools could not be installed: {error.message}", f"{SETUP_HINT}; {error.hint}"
+        )
+    if bb_platform() is None:  # the user has named a bb of their own
+        return
     bb = bb_path(folder)
     if not bb.is_file():
         raise ToolMissingError(f"the package of bb holds no binary for {bb.parent.name}", "name a bb in ZKKRUM_BB")
