@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from zkkrum.commitment import Opening, challenges, circuit_values, leaf_salts, rho
+from zkkrum.commitment import Chain, Opening, challenges, circuit_values, leaf_salts, rho
 from zkkrum.field import P
 from zkkrum.files import write_whole
 from zkkrum.krum import Mad, Outcome, lower_median, nearest, pair_list
@@ -116,6 +116,17 @@ def round_circuit(params: Params) -> Circuit:
     return Circuit("round", _render(uses, {**numbers, **sizes, "LAST": last}, extra))
 
 
+def shard_circuit(params: Params, coordinates: int) -> Circuit:
+    """Return the circuit of a shard of so many coordinates: one for all full chunks, one for a shorter last."""
+    return Circuit("shard", _render([], {"N": params.n, "K": coordinates, "B": params.b, "PACK": params.pack}))
+
+
+def verdict_circuit(params: Params) -> Circuit:
+    """Return the circuit that closes a sharded round; it does not depend on d but through the distances' width."""
+    uses, numbers, extra = _rule_constants(params)
+    return Circuit("verdict", _render(uses, numbers, extra))
+
+
 # Advice: private inputs that the circuit asserts
 
 
@@ -193,6 +204,49 @@ def round_inputs(
         "blind": blind,
         "distances": distances,
         "last_challenge": challenges(rho(p, commitments, distances, blind, hash), p.n)[-1],
+        **rule_inputs(outcome, p),
+    }
+
+
+def shard_inputs(
+    round: Round,
+    t: int,
+    openings: Sequence[Opening],
+    chain: Chain,
+    leaves: Sequence[int],
+    hash: Hash,
+) -> Inputs:
+    """Return all inputs of the `shard` circuit of chunk t; ``leaves`` are those of this chunk, one a client."""
+    p, chunk = round.params, round.params.chunk_range(t)
+    return {
+        "_context": round.context,
+        "t": t,
+        "rho": chain.rho,
+        "leaves": leaves,
+        "link_before": chain.links[t],
+        "link_after": chain.links[t + 1],
+        "values": [circuit_values(o.q[chunk.start : chunk.stop], p.b).tolist() for o in openings],
+        "salts": hash([(o.salt, t) for o in openings]),
+        "last_challenge": challenges(chain.rho, p.n)[-1],
+        "sum_before": chain.sums[t],
+        "blind_before": chain.blinds[t],
+        "blind_after": chain.blinds[t + 1],
+    }
+
+
+def verdict_inputs(round: Round, commitments: Sequence[int], outcome: Outcome, chain: Chain) -> Inputs:
+    """Return all inputs of the `verdict` circuit."""
+    p = round.params
+    return {
+        "_context": round.context,
+        "commitments": commitments,
+        "rho": chain.rho,
+        "chunks": p.chunks,
+        "link": chain.links[-1],
+        "blind": chain.blind,
+        "link_blind": chain.blinds[-1],
+        "distances": pair_list(outcome.distances),
+        "last_challenge": challenges(chain.rho, p.n)[-1],
         **rule_inputs(outcome, p),
     }
 

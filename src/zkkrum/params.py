@@ -71,7 +71,13 @@ def default_f(n: int, score: Score) -> int:
     return max((n - 3) // 2, 0) if score is Score.KRUM_2017 else 0
 
 
-DEFAULT_Z = {Detection.MAD: Fraction(5), Detection.BRACKETS: Fraction(2)}
+def default_z(n: int, detection: Detection) -> Fraction:
+    """Return 5 under mad and 2 under brackets, or 1 there for n < 6, where no score can lie 2σ out."""
+    if detection is Detection.MAD:
+        return Fraction(5)
+    return Fraction(2 if n >= 6 else 1)
+
+
 DEFAULT_GAMMA = {Detection.MAD: Fraction(1, 4), Detection.BRACKETS: Fraction(0)}
 
 
@@ -184,7 +190,7 @@ class Params:
             m=m,
             score=score,
             detection=detection,
-            z=DEFAULT_Z[detection] if z is None else z,
+            z=default_z(n, detection) if z is None else z,
             gamma=DEFAULT_GAMMA[detection] if gamma is None else gamma,
         )
 

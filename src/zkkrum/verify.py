@@ -1,0 +1,330 @@
+"""Verification: decides whether a bundle proves what it claims, trusting nothing in it.
+
+Must not know how proofs are made, and never prints. A negative answer is a `Verification` with the first thing that
+fails; an exception means that nothing could be decided.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from zkkrum import bundle as files
+from zkkrum.bundle import Manifest, ShardInputs
+from zkkrum.circuit import Circuit, build, verification_key
+from zkkrum.commitment import FIRST_LINK, of_leaves
+from zkkrum.errors import InputError, ReferenceStringError
+from zkkrum.field import from_bytes, from_hex, to_hex
+from zkkrum.krum import Verdict
+from zkkrum.params import Detection, Round
+from zkkrum.rounds import load_commitments, load_round
+from zkkrum.toolchain import Toolchain
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report progress to nobody."""
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The answer: whether the proof holds, and if not the first thing that fails.
+
+    Parameters
+    ----------
+    ok, reason
+        The answer; ``reason`` is empty where it is yes.
+    statement
+        What was proved, in words; empty where nothing was.
+    round, verdict, commitments
+        What the proof is about, where the manifest could be read.
+    commitments_compared, round_compared
+        Whether an outside source was compared; without both, the bundle is only consistent with itself.
+    """
+
+    ok: bool
+    reason: str = ""
+    statement: str = ""
+    round: Round | None = None
+    verdict: Verdict | None = None
+    form: str = ""
+    commitments_by: str = ""
+    commitments_compared: bool = False
+    round_compared: bool = False
+
+
+class _Rejected(Exception):
+    """The bundle is refuted; the message is the reason."""
+
+
+@cache
+def key_table() -> Mapping[str, str]:
+    """Return the shipped table of key hashes of common shapes: `Circuit.key_id` to SHA-256 of the key."""
+    table: dict[str, str] = json.loads((Path(__file__).parent / "keys.json").read_text())
+    return table
+
+
+def expected_key_hash(circuit: Circuit, tools: Toolchain) -> str:
+    """Return SHA-256 of the verification key of a circuit of this installed package.
+
+    From the shipped table, else from the cache, else compiled; only the last needs a reference string.
+    """
+    if known := key_table().get(circuit.key_id):
+        return known
+    try:
+        return hashlib.sha256(verification_key(build(circuit, tools), tools)).hexdigest()
+    except ReferenceStringError as error:
+        raise ReferenceStringError(
+            f"this shape is not in the shipped key table, so its key must be rebuilt: {error.message}", error.hint
+        ) from error
+
+
+def verify(
+    path: Path,
+    tools: Toolchain,
+    *,
+    commitments: Path | None = None,
+    round_file: Path | None = None,
+    expect: str | None = None,
+    jobs: int = 2,
+    progress: Progress = silent,
+) -> Verification:
+    """Verify a bundle.
+
+    Parameters
+    ----------
+    path
+        The bundle's folder.
+    commitments
+        Folder of commitments that the clients published, to compare with.
+    round_file
+        The round's published ``round.toml``, to compare with.
+    expect
+        ``"honest"`` or ``"malicious"``: reject a valid proof of the other verdict.
+    jobs
+        Proofs verified at once.
+
+    Raises
+    ------
+    InputError
+        If the bundle's folder, ``commitments`` or ``round_file`` cannot be read.
+    ReferenceStringError
+        If the key must be rebuilt and there are no points for it.
+    """
+    claimed: Manifest | None = None
+    try:
+        claimed = _manifest(path)
+        return _verify(path, claimed, tools, commitments, round_file, expect, jobs, progress)
+    except _Rejected as rejected:
+        return Verification(False, str(rejected), form=claimed.form if claimed else "")
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        return files.read_manifest(path)
+    except ValueError as error:
+        raise _Rejected(f"manifest: {error}") from error
+
+
+def _verify(
+    path: Path,
+    claimed: Manifest,
+    tools: Toolchain,
+    commitments_folder: Path | None,
+    round_file: Path | None,
+    expect: str | None,
+    jobs: int,
+    progress: Progress,
+) -> Verification:
+    round, commitments, verdict = _claims(claimed)
+    if round_file:
+        _same_round(round, load_round(round_file), round_file)
+    if commitments_folder:
+        published = load_commitments(commitments_folder, round)
+        for client, ours, theirs in zip(round.roster, commitments, published, strict=True):
+            if ours != theirs:
+                raise _Rejected(f"commitment of {client!r}: the bundle's is not the one in {commitments_folder}")
+
+    data = _read_files(path, claimed, round)
+    words = (
+        files.round_words(round, commitments, verdict)
+        if claimed.form == files.ROUND
+        else _check_chain(round, commitments, verdict, data)
+    )
+    _same_words(words, data[files.PUBLIC_INPUTS])
+    if [(w.name, w.value) for w in claimed.public_inputs] != [(name, to_hex(value)) for name, value in words]:
+        raise _Rejected("manifest: its named public inputs are not those of the proof")
+
+    for name, circuit in files.circuits(round.params, claimed.form).items():
+        progress("keys", 0, 0)
+        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, tools):
+            raise _Rejected(f"{name}: not the verification key of this statement (circuit {circuit.crate!r})")
+    _check_proofs(claimed.form, round, data, tools, jobs, progress)
+
+    if expect and verdict.malicious != (expect == "malicious"):
+        raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
+    return Verification(
+        True,
+        statement=statement(round, verdict),
+        round=round,
+        verdict=verdict,
+        form=claimed.form,
+        commitments_by=claimed.commitments_by,
+        commitments_compared=commitments_folder is not None,
+        round_compared=round_file is not None,
+    )
+
+
+def _claims(claimed: Manifest) -> tuple[Round, list[int], Verdict]:
+    """Turn the manifest's claims into checked values."""
+    try:
+        round = claimed.round.round()
+    except InputError as error:
+        raise _Rejected(f"manifest: {error.message}") from error
+    if [entry.client for entry in claimed.commitments] != list(round.roster):
+        raise _Rejected("manifest: its commitments are not those of the roster, in roster order")
+    position = {client: i for i, client in enumerate(round.roster)}
+    try:
+        commitments = [from_hex(entry.commitment) for entry in claimed.commitments]
+        flagged, selected = (
+            tuple(sorted(position[client] for client in clients))
+            for clients in (claimed.verdict.flagged, claimed.verdict.selected)
+        )
+    except ValueError as error:
+        raise _Rejected(f"manifest: commitment: {error}") from error
+    except KeyError as error:
+        raise _Rejected(f"manifest: verdict: client {error} is not in the roster") from error
+    if len(set(flagged)) != len(flagged) or len(set(selected)) != len(selected):
+        raise _Rejected("manifest: verdict: a client is named twice")
+    return round, commitments, Verdict(claimed.verdict.malicious, flagged, selected)
+
+
+def _same_round(ours: Round, published: Round, source: Path) -> None:
+    if ours.context == published.context:
+        return
+    pairs = [("parameters", ours.params, published.params)]
+    pairs += [
+        (name, getattr(ours, name), getattr(published, name)) for name in ("clip", "roster", "round_id", "subject")
+    ]
+    pairs += [(name, getattr(ours, name), getattr(published, name)) for name in ("chain_id", "contract")]
+    different = [name for name, a, b in pairs if a != b]
+    raise _Rejected(f"round: {', '.join(different)} of the bundle differ from {source}")
+
+
+def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]:
+    """Read exactly the files this form has, and compare them with the manifest's hashes."""
+    wanted = files.expected_files(round.params, claimed.form)
+    if claimed.form == files.SHARDED:
+        shards = sum(name.endswith(".proof") for name in claimed.files)
+        if shards != round.params.chunks:
+            raise _Rejected(
+                f"shards: d = {round.params.d} in chunks of {round.params.chunk} makes {round.params.chunks}, found {shards}"
+            )
+    if different := set(wanted) ^ set(claimed.files):
+        raise _Rejected(
+            f"manifest: {min(different)} is {'missing' if min(different) in wanted else 'not a file of this form'}"
+        )
+    data = {}
+    for name in wanted:
+        try:
+            data[name] = (path / name).read_bytes()
+        except OSError as error:
+            raise _Rejected(f"{name}: {error.strerror}") from error
+        if hashlib.sha256(data[name]).hexdigest() != claimed.files[name]:
+            raise _Rejected(f"{name}: its hash is not the one in the manifest")
+    return data
+
+
+def _same_words(words: files.Words, found: bytes) -> None:
+    """Compare the public inputs we assembled with the bundle's, byte by byte."""
+    if found == files.encode(words):
+        return
+    if len(found) != 32 * len(words):
+        raise _Rejected(f"public_inputs: expected {32 * len(words)} bytes, found {len(found)}")
+    name = next(name for (name, ours), theirs in zip(words, from_bytes(found), strict=True) if ours != theirs)
+    raise _Rejected(f"public_inputs: {name} is not that of this round")
+
+
+def _check_chain(round: Round, commitments: Sequence[int], verdict: Verdict, data: Mapping[str, bytes]) -> files.Words:
+    """Check everything that links the shards to the commitments and the verdict; return the verdict's words."""
+    p = round.params
+    verdict_found = from_bytes(data[files.PUBLIC_INPUTS]) if len(data[files.PUBLIC_INPUTS]) % 32 == 0 else []
+    if len(verdict_found) != p.n + 7:
+        raise _Rejected(f"public_inputs: expected {32 * (p.n + 7)} bytes, found {len(data[files.PUBLIC_INPUTS])}")
+    rho = verdict_found[p.n + 1]
+    leaves: list[tuple[int, ...]] = []
+    link = FIRST_LINK
+    for t in range(p.chunks):
+        name = files.shard_files(t)[1]
+        try:
+            shard = ShardInputs.parse(data[name], p.n)
+        except ValueError as error:
+            raise _Rejected(f"{name}: {error}") from error
+        if shard.t != t:
+            raise _Rejected(f"shard {t}: its proof is for shard {shard.t}")
+        if from_bytes(data[name])[0] != round.context:
+            raise _Rejected(f"shard {t}: its context is not that of this round")
+        if shard.rho != rho:
+            raise _Rejected(f"shard {t}: its rho is not the verdict's")
+        if shard.before != link:
+            where = "the constant c_0" if t == 0 else f"where shard {t - 1} ends"
+            raise _Rejected(f"shard {t}: the chain is broken: it does not start at {where}")
+        link = shard.after
+        leaves.append(shard.leaves)
+    for i, client in enumerate(round.roster):
+        if of_leaves(round.context, i, [leaf[i] for leaf in leaves]) != commitments[i]:
+            raise _Rejected(f"commitment of {client!r}: the leaves of the shards do not make it up")
+    if verdict_found[p.n + 3] != link:
+        raise _Rejected("verdict: the chain is broken: it does not start where the last shard ends")
+    return files.verdict_words(round, commitments, rho, link, verdict)
+
+
+def _check_proofs(
+    form: str, round: Round, data: Mapping[str, bytes], tools: Toolchain, jobs: int, progress: Progress
+) -> None:
+    """Run bb on every proof under the key that belongs to it."""
+    work = [("proof", files.VK, files.PROOF, files.PUBLIC_INPUTS)]
+    if form == files.SHARDED:
+        p = round.params
+        work += [(f"shard {t}", files.shard_key(p, t), *files.shard_files(t)) for t in range(p.chunks)]
+
+    def holds(item: tuple[str, str, str, str]) -> bool:
+        _, key, proof, public_inputs = item
+        return tools.bb.verify(data[key], data[proof], data[public_inputs])
+
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        for done, (item, ok) in enumerate(zip(work, pool.map(holds, work), strict=True), start=1):
+            if not ok:
+                pool.shutdown(cancel_futures=True)
+                raise _Rejected(f"{item[0]}: bb refutes it: the proof does not hold for these public inputs")
+            progress("proofs", done, len(work))
+
+
+def statement(round: Round, verdict: Verdict) -> str:
+    """Say in words what a valid proof states."""
+    p = round.params
+
+    def names(clients: Sequence[int]) -> str:
+        return ", ".join(round.roster[i] for i in clients)
+
+    gamma = f", gamma = {p.gamma}" if p.detection is Detection.MAD else ""
+    rules = f"score {p.score.value} (f = {p.f}), detection {p.detection.value} (z = {p.z}{gamma})"
+    if verdict.flagged:
+        outcome = f"flagged: {names(verdict.flagged)}"
+    elif verdict.malicious:
+        outcome = "malicious, but unattributed: nobody is flagged, and there are no grounds for slashing"
+    else:
+        outcome = "honest: nobody is flagged"
+    kind = "Krum" if p.m == 1 else f"Multi-Krum (m = {p.m})"
+    return (
+        f"In round 0x{round.round_id.hex()}, on the very updates behind the {p.n} commitments (d = {p.d} coordinates, "
+        f"b = {p.b} bits, clip {round.clip:g}), under {rules}, the verdict is: {outcome}. "
+        f"{kind} selects: {names(verdict.selected)}."
+    )
