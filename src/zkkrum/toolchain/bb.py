@@ -39,6 +39,7 @@ _FALSE = (
     "Non-canonical public input",
     "Deserialized point is not on the curve",
     "num_public_inputs mismatch with VK",
+    "Cannot aggregate: incoming pairing points",
 )
 _TRUE = "Proof verified successfully"
 
