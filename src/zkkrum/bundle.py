@@ -22,7 +22,6 @@ from zkkrum import __version__
 from zkkrum.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
 from zkkrum.errors import InputError
 from zkkrum.field import from_bytes, to_bytes, to_hex
-from zkkrum.files import whole_folder
 from zkkrum.krum import Verdict
 from zkkrum.params import Params, Round
 from zkkrum.rounds import RoundFile, Strict, first_problem
@@ -214,12 +213,11 @@ class Manifest(Strict):
         )
 
 
-def write(path: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    """Write a bundle; a crash leaves nothing or the whole."""
-    with whole_folder(path) as folder:
-        for name, data in {**files, MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()}.items():
-            (folder / name).parent.mkdir(exist_ok=True)
-            (folder / name).write_bytes(data)
+def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write the files of a bundle into an existing folder."""
+    for name, data in {**files, MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
 
 
 def read_manifest(path: Path) -> Manifest:
