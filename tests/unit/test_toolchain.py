@@ -129,7 +129,7 @@ class TestLookUp:
     def test_node_of_the_wheel(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         node = program(tmp_path / "wheel" / "bin" / "node", "echo v24.1.0")
         npm = program(tmp_path / "wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js", "")
-        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PATH", str(program(tmp_path / "bin" / "node", "exec wheel-node").parent))
         monkeypatch.setattr(provision, "_wheel_root", lambda: tmp_path / "wheel")
         assert provision.find_node() == provision.Node(node, (node, npm), "24.1.0")
 
@@ -138,6 +138,7 @@ class TestProvision:
     @pytest.fixture
     def npm(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         program(tmp_path / "bin" / "node", "echo v22.0.0")
+        monkeypatch.setattr(provision, "_wheel_root", lambda: None)
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
         return tmp_path / "bin" / "npm"
 

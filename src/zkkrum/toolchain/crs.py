@@ -18,6 +18,8 @@ from zkkrum.toolchain.pins import cache_dir
 
 POINT_BYTES = 64
 COMPRESSED_POINT_BYTES = 32
+DOWNLOAD_CHUNK = 4 * 2**20
+"""bb downloads compressed points in chunks of that many bytes, and checks the SHA-256 of each."""
 RESERVED_ROWS = 9
 """Rows bb adds to a circuit for zero knowledge (measured: 2^15 points serve 32,759 gates, not 32,767)."""
 POINTS_MIN = 256
@@ -104,10 +106,11 @@ def missing(points: int, why: str = "") -> ReferenceStringError:
         count = points_in(folder)
         serves = f"{count:,} points, enough for circuits of {gates_for(count):,} gates" if count else "none"
         found.append(f"{folder}: {serves}")
+    megabytes = -(-points * COMPRESSED_POINT_BYTES // DOWNLOAD_CHUNK) * DOWNLOAD_CHUNK >> 20
     return ReferenceStringError(
         f"the reference string needs {points:,} points ({points * POINT_BYTES:,} bytes of bn254_g1.dat); "
         f"found {'; '.join(found)}{f' ({why})' if why else ''}",
-        f"with a network, `zkkrum setup --points {points}` downloads {points * COMPRESSED_POINT_BYTES:,} bytes into "
+        f"with a network, `zkkrum setup --points {points}` downloads {megabytes} MiB into "
         f"{default_folder()}; without one, copy a bn254_g1.dat there or name its folder in CRS_PATH",
     )
 

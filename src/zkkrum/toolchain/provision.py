@@ -67,17 +67,24 @@ def find_node() -> Node:
         If there is neither.
     """
     found = "none"
-    if system := shutil.which("node"):
+    wheel = _wheel_root()
+    # The wheel puts a Python script named `node` on the PATH: a process more, for nothing.
+    if (system := shutil.which("node")) and not (wheel and _is_script(Path(system))):
         version = _version_of(Path(system))
         if version and int(version.split(".")[0]) >= NODE_MAJOR_MIN:
             npm = shutil.which("npm")
             return Node(Path(system), (npm,) if npm else _wheel_npm(Path(system)), version)
         found = f"{version or 'one that does not start'} at {system}"
-    if wheel := _wheel_root():
+    if wheel:
         command = wheel / "bin" / "node"
         if command.is_file() and (version := _version_of(command)):
             return Node(command, _wheel_npm(command), version)
     raise ToolMissingError(f"Node.js: expected version {NODE_MAJOR_MIN} or newer, found {found}", NODE_HINT)
+
+
+def _is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
 
 
 def _wheel_root() -> Path | None:
