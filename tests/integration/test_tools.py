@@ -17,10 +17,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from zkkrum import field, poseidon2
+from zkkrum.cli.tools import doctor, setup
 from zkkrum.errors import ConstraintError, InputError, ResourceError, ToolFailedError
-from zkkrum.toolchain import Proof, Toolchain, points_for, provision
+from zkkrum.toolchain import PAIR, Proof, Toolchain, points_for, provision
 
 SOURCE = """\
 fn main(x: Field, y: pub Field) -> pub Field {
@@ -309,6 +311,16 @@ class TestHash:
         started = time.monotonic()
         toolchain.bb.hash_many([words])
         assert time.monotonic() - started < 2
+
+
+def test_setup_and_doctor_when_all_is_there(toolchain: Toolchain, crs: Path) -> None:
+    result = CliRunner().invoke(setup, ["--json", "--points", "32768"])
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert (report["nargo"], report["bb"]) == PAIR
+    assert report["reference_string"] == str(crs)
+    result = CliRunner().invoke(doctor, ["--json"])
+    assert result.exit_code == 0, result.stdout
 
 
 def test_killed_provisioning_leaves_nothing_half(toolchain: Toolchain, tmp_path: Path) -> None:
