@@ -72,6 +72,9 @@ class Terms:
     shard_gates: int = forecast.SHARD_GATES
 
 
+DEFAULT_TERMS = Terms()
+
+
 @dataclass(frozen=True, eq=False)
 class Material:
     """Everything a proof is made from, checked: openings fit their commitments, updates fit the openings.
@@ -93,7 +96,7 @@ def default_clip(updates: Sequence[Update]) -> float:
 
 
 def open_round(
-    roster: Sequence[str], d: int, clip: float, terms: Terms = Terms(), *, subject: bytes = bytes(32)
+    roster: Sequence[str], d: int, clip: float, terms: Terms = DEFAULT_TERMS, *, subject: bytes = bytes(32)
 ) -> Round:
     """Return a round with a fresh id and the default chunk.
 
@@ -125,7 +128,7 @@ def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tupl
     return opening, commit(round, round.roster.index(client), opening, hash)
 
 
-def load(directory: Path, hash: Hash, terms: Terms = Terms(), progress: Progress = silent) -> Material:
+def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Progress = silent) -> Material:
     """Load a round directory and check all of it.
 
     Raises

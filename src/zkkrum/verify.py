@@ -220,13 +220,12 @@ def _same_round(ours: Round, published: Round, source: Path) -> None:
 
 def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]:
     """Read exactly the files this form has, and compare them with the manifest's hashes."""
-    wanted = files.expected_files(round.params, claimed.form)
+    p = round.params
     if claimed.form == files.SHARDED:
         shards = sum(name.endswith(".proof") for name in claimed.files)
-        if shards != round.params.chunks:
-            raise _Rejected(
-                f"shards: d = {round.params.d} in chunks of {round.params.chunk} makes {round.params.chunks}, found {shards}"
-            )
+        if shards != p.chunks:
+            raise _Rejected(f"shards: d = {p.d} in chunks of {p.chunk} makes {p.chunks}, found {shards}")
+    wanted = files.expected_files(p, claimed.form)
     if different := set(wanted) ^ set(claimed.files):
         raise _Rejected(
             f"manifest: {min(different)} is {'missing' if min(different) in wanted else 'not a file of this form'}"

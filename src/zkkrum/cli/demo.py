@@ -1,0 +1,112 @@
+"""`zkkrum demo`: one federated round on real data, from training to the verified verdict.
+
+Only arranges what other commands do, prints and exits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import numpy as np
+
+from zkkrum import prove as proving
+from zkkrum import simulate as simulation
+from zkkrum.cli.console import folder, print_json, progress_bar, say
+from zkkrum.cli.rounds import print_proved, print_verification
+from zkkrum.errors import InputError, ReferenceStringError
+from zkkrum.gates import round_gates
+from zkkrum.poseidon2 import hash_many
+from zkkrum.rounds import RoundDirectory
+from zkkrum.toolchain import Toolchain, points_for
+from zkkrum.training import digits_round
+from zkkrum.verify import verify
+
+CLIENTS, BYZANTINE, ATTACK, SEED = 10, 2, "sign-flip", 7
+T = TypeVar("T")
+
+
+def example_bundle() -> Path:
+    """Return the bundle that ships with the project: in the package, or in a checkout's ``examples/``."""
+    package = Path(__file__).parents[1]
+    for home in (package / "examples", package.parents[1] / "examples"):
+        if (home / "digits" / "bundle").is_dir():
+            return home / "digits" / "bundle"
+    raise InputError("the example bundle is missing from this installation", "reinstall zkkrum")
+
+
+@click.command()
+@click.argument("out", type=folder, default=Path("demo"))
+@click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.pass_context
+def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
+    """Train ten clients for a round on digits, two of them Byzantine; commit, prove and verify in OUT [./demo].
+
+    Without a reference string it verifies the bundle that ships with zkkrum instead, and exits with 5.
+    """
+    seconds: dict[str, float] = {}
+
+    def step(name: str, work: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        say(f"{name} …")
+        result = work()
+        seconds[name] = time.perf_counter() - started
+        return result
+
+    tensors, attackers = step(
+        f"train {CLIENTS} clients on digits",
+        lambda: digits_round(CLIENTS, BYZANTINE, ATTACK, np.random.default_rng(seed)),
+    )
+    with step("look up the tools", lambda: Toolchain.find(notify=say)) as tools, progress_bar() as progress:
+        names = simulation.client_names(CLIENTS)
+        truth = simulation.Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
+        d = sum(t.size for t in tensors[0].values())
+        params = proving.open_round(names, d, 1.0).params
+        try:
+            tools.reference_string(points_for(round_gates(params)))
+        except ReferenceStringError as error:
+            _verify_example(tools, error, as_json)
+            context.exit(error.exit_code)
+        round = step("commit", lambda: simulation.write_round(out, tensors, truth, hash_many, suffix=".npz"))
+        home = RoundDirectory(out)
+        done = step(
+            "prove",
+            lambda: proving.prove(proving.load(out, tools.bb.hash_many), out / "bundle", tools, progress=progress),
+        )
+        found = step(
+            "verify",
+            lambda: verify(done.bundle, tools, commitments=home.commitments, round_file=home.round_file),
+        )
+    if as_json:
+        print_json(
+            {
+                "bundle": str(done.bundle),
+                "ok": found.ok,
+                "flagged": [round.roster[i] for i in done.outcome.verdict.flagged],
+                "selected": [round.roster[i] for i in done.outcome.verdict.selected],
+                "byzantine": truth.byzantine,
+                "seconds": seconds,
+            }
+        )
+        context.exit(0 if found.ok else 1)
+    print_proved(done, False, byzantine=truth.byzantine)
+    click.echo()
+    print_verification(found, done.bundle, False)
+    click.echo()
+    for name, value in seconds.items():
+        click.echo(f"{value:7.2f} s  {name}")
+    click.echo(f"\n{out}/round.toml  parameters and roster\n{out}/updates/    raw updates (private)")
+    click.echo(f"{out}/commitments/, {out}/openings/  public; to the server\n{done.bundle}/  the proof, for everybody")
+    context.exit(0 if found.ok else 1)
+
+
+def _verify_example(tools: Toolchain, error: ReferenceStringError, as_json: bool) -> None:
+    say(f"No proof can be made here: {error.message}\n  -> {error.hint}")
+    bundle = example_bundle()
+    say(f"Verifying the bundle that ships with zkkrum instead; that needs no reference string: {bundle}")
+    home = RoundDirectory(bundle.parent)
+    print_verification(verify(bundle, tools, commitments=home.commitments, round_file=home.round_file), bundle, as_json)

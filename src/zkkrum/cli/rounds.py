@@ -1,0 +1,456 @@
+"""Commands of a round's life: simulate, open, commit, estimate, prove, verify, inspect.
+
+Only parses, prints and exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zkkrum import estimate as forecasts
+from zkkrum import prove as proving
+from zkkrum import simulate as simulation
+from zkkrum.attacks import ATTACKS
+from zkkrum.bundle import read_manifest
+from zkkrum.cli.console import (
+    existing_file,
+    existing_folder,
+    folder,
+    jobs_option,
+    json_option,
+    print_json,
+    progress_bar,
+    say,
+)
+from zkkrum.errors import EXIT_INVALID, InputError
+from zkkrum.field import to_hex
+from zkkrum.gates import SHARD_GATES, largest_chunk
+from zkkrum.krum import Verdict
+from zkkrum.params import BITS, Detection, Round, Score, parse_fraction
+from zkkrum.poseidon2 import Hash, hash_many
+from zkkrum.quantize import clipped_share
+from zkkrum.rounds import RoundDirectory, load_round, save_round
+from zkkrum.toolchain import Toolchain
+from zkkrum.updates import SUFFIXES, load_update
+from zkkrum.verify import verify as verify_bundle
+
+NATIVE_HASH_FROM = 20_000
+"""Coordinates from which a client's commitment goes through bb (0.3 s instead of 4 for 10^6)."""
+
+ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
+
+
+def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of whoever opens a round; they arrive as one `Terms`."""
+
+    def fold(**given: Any) -> Any:
+        terms = proving.Terms(
+            b=int(given.pop("bits")),
+            clip=given.pop("clip"),
+            overrides={
+                "f": given.pop("byzantine_f"),
+                "m": given.pop("select"),
+                "score": Score(given.pop("score")),
+                "detection": Detection(d) if (d := given.pop("detection")) else None,
+                "z": parse_fraction(z, "--z") if (z := given.pop("z")) else None,
+                "gamma": parse_fraction(g, "--gamma") if (g := given.pop("gamma")) else None,
+            },
+            shard_gates=given.pop("shard_gates"),
+        )
+        if memory := given.pop("max_memory"):
+            terms = proving.Terms(terms.b, terms.clip, terms.overrides, forecasts.gates_within(memory))
+        return command(terms=terms, **given)
+
+    fold.__doc__, fold.__name__ = command.__doc__, command.__name__
+    fold.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
+    for option in reversed(
+        [
+            click.option("--bits", "-b", type=click.Choice([str(b) for b in BITS]), default="12", show_default=True),
+            click.option("--clip", type=float, help="Quantization bound c [default: 4 rms of the median client]."),
+            click.option("--f", "--byzantine-f", "byzantine_f", type=int, help="Tolerated f [default: (n-3)/2]."),
+            click.option(
+                "--select", "-m", type=int, default=1, show_default=True, help="Clients selected (Multi-Krum)."
+            ),
+            click.option(
+                "--score", type=click.Choice([s.value for s in Score]), default="krum-2017", show_default=True
+            ),
+            click.option("--detection", type=click.Choice([d.value for d in Detection]), help="[default: mad]"),
+            click.option("--z", help='Detection threshold, such as 5, 4.5 or "9/2".'),
+            click.option("--gamma", help="Least relative excess over the median (mad only)."),
+            click.option("--shard-gates", type=int, default=SHARD_GATES, show_default=True, help="Largest circuit."),
+            click.option(
+                "--max-memory", type=int, metavar="MB", help="Choose --shard-gates for this much memory a proof."
+            ),
+        ]
+    ):
+        fold = option(fold)
+    return fold
+
+
+def _hash_for(d: int) -> Hash:
+    """Return bb's hash for long vectors (installing the tools if needed), else the plain Python one."""
+    if d < NATIVE_HASH_FROM:
+        return hash_many
+    return Toolchain.find(notify=say).bb.hash_many
+
+
+def _verdict_table(round: Round, verdict: Verdict, byzantine: tuple[str, ...] | None = None) -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("client", "verdict", *(["in truth"] if byzantine is not None else [])):
+        table.add_column(column)
+    for i, client in enumerate(round.roster):
+        said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
+        row = [escape(client), said]
+        if byzantine is not None:
+            row.append("Byzantine" if client in byzantine else "")
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+@click.command(epilog=ATTACK_HELP)
+@click.argument("out", type=folder, default=Path("round"))
+@click.option("--clients", "-n", type=int, default=10, show_default=True)
+@click.option("--dimension", "-d", type=int, default=650, show_default=True)
+@click.option("--byzantine", type=int, default=2, show_default=True, help="How many clients attack.")
+@click.option("--attack", type=click.Choice(list(ATTACKS)), default="gaussian", show_default=True)
+@click.option("--strength", type=float, help="Of the attack [default: its own].")
+@click.option(
+    "--heterogeneity", type=click.FloatRange(0), default=0.0, show_default=True, help="σ of log-normal norms."
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the updates; never of salts.")
+@click.option("--format", "suffix", type=click.Choice([s[1:] for s in SUFFIXES]), default="npy", show_default=True)
+@terms_options
+@json_option
+def simulate(
+    out: Path,
+    clients: int,
+    dimension: int,
+    byzantine: int,
+    attack: str,
+    strength: float | None,
+    heterogeneity: float,
+    seed: int,
+    suffix: str,
+    terms: proving.Terms,
+    as_json: bool,
+) -> None:
+    """Make a round directory OUT [default: ./round] of honest and Byzantine clients."""
+    tensors, attackers = simulation.simulated_updates(
+        clients, dimension, byzantine, attack, strength, heterogeneity, seed
+    )
+    names = simulation.client_names(clients)
+    truth = simulation.Truth(tuple(names[i] for i in attackers), attack, strength, seed)
+    round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
+    if as_json:
+        print_json({"round": str(out), "context": to_hex(round.context), **asdict(truth)})
+        return
+    click.echo(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
+    click.echo(f"next: zkkrum prove {out}")
+
+
+@click.command("open")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=Path("round.toml"))
+@click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
+@click.option("--dimension", "-d", type=int, required=True)
+@terms_options
+@json_option
+def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: proving.Terms, as_json: bool) -> None:
+    """Open a round: write its parameters and roster, with a fresh id, to OUT [default: ./round.toml]."""
+    if out.exists():
+        raise InputError(f"{out}: already exists", "a round id is never used twice: choose another file")
+    if terms.clip is None:
+        raise InputError(
+            "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
+        )
+    round = proving.open_round(roster, dimension, terms.clip, terms)
+    save_round(out, round)
+    if as_json:
+        print_json({"round": str(out), "context": to_hex(round.context), "chunk": round.params.chunk})
+        return
+    click.echo(
+        f"{out}: {round.params.n} clients, {round.params.chunks:,} chunk(s) of {round.params.chunk:,} coordinates"
+    )
+
+
+@click.command()
+@click.argument("update", type=existing_file)
+@click.option("--round", "round_file", type=existing_file, default=Path("round.toml"), show_default=True)
+@click.option("--client", help="Your id in the roster [default: the file's name].")
+@click.option("--out", "-o", type=folder, default=Path(), help="Round directory to write into [default: .].")
+@json_option
+def commit(update: Path, round_file: Path, client: str | None, out: Path, as_json: bool) -> None:
+    """Quantize UPDATE and commit to it: what a client runs.
+
+    Writes commitments/CLIENT.json, to publish, and openings/CLIENT.npz, to send to the server once all n
+    commitments are published: who opens earlier lets colluders adapt to it. A context is committed to once.
+    """
+    round = load_round(round_file)
+    who = client or update.stem
+    home = RoundDirectory(out)
+    if (home.commitments / f"{who}.json").exists():
+        raise InputError(
+            f"{home.commitments / who}.json: {who!r} has already committed here",
+            "a client commits once to a round; a new attempt needs a new round id",
+        )
+    loaded = load_update(update, who)
+    opening, commitment = proving.commit_update(round, who, loaded, _hash_for(round.params.d))
+    simulation.write_commitment(home, round, who, opening, commitment)
+    clipped = clipped_share(loaded.vector, round.clip)
+    report = {
+        "client": who,
+        "context": to_hex(round.context),
+        "commitment": to_hex(commitment),
+        "clipped": clipped,
+        "publish": str(home.commitments / f"{who}.json"),
+        "send": str(home.openings / f"{who}.npz"),
+    }
+    if as_json:
+        print_json(report)
+        return
+    click.echo(f"commitment of {who}: {report['commitment']}")
+    click.echo(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
+    if clipped:
+        click.echo(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
+
+
+@click.command()
+@click.argument("round_path", metavar="[ROUND]", type=click.Path(exists=True, path_type=Path), required=False)
+@click.option("--clients", "-n", type=int, help="Instead of a round.")
+@click.option("--dimension", "-d", type=int, help="Instead of a round.")
+@click.option("--form", type=click.Choice(["auto", "round", "sharded"]), default="auto", show_default=True)
+@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Proofs at once.")
+@terms_options
+@json_option
+def estimate(
+    round_path: Path | None,
+    clients: int | None,
+    dimension: int | None,
+    form: str,
+    jobs: int,
+    terms: proving.Terms,
+    as_json: bool,
+) -> None:
+    """Forecast gates, points, memory, time and sizes of ROUND, or of --clients and --dimension, running nothing."""
+    if round_path:
+        file = round_path if round_path.is_file() else RoundDirectory(round_path).round_file
+        params = load_round(file).params
+    elif clients and dimension:
+        params = proving.open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
+    else:
+        raise click.UsageError("expected a ROUND, or --clients and --dimension")
+    found = forecasts.estimate(params, form, jobs)
+    if as_json:
+        print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
+        return
+    click.echo(f"n = {params.n}, d = {params.d:,}, b = {params.b}, {params.score.value} + {params.detection.value}")
+    click.echo(f"form       {found.form}: {found.reason}")
+    for name, count in found.circuits.items():
+        click.echo(f"{name:<10} about {count:,} gates")
+    click.echo(f"proofs     {found.proofs:,}, {found.proof_bytes:,} bytes in all")
+    click.echo(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.0f} MB)")
+    click.echo(
+        f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first"
+    )
+    click.echo(f"proving    about {found.seconds:,.0f} s on two cores: {found.time_class}")
+    largest = largest_chunk(params)
+    click.echo(
+        f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}"
+    )
+
+
+@click.command()
+@click.argument("directory", metavar="ROUND", type=existing_folder)
+@click.option("--out", "-o", "bundle", type=folder, help="Bundle to write [default: ROUND/bundle].")
+@click.option("--form", type=click.Choice(["auto", "round", "sharded"]), default="auto", show_default=True)
+@jobs_option
+@click.option("--scheduler", metavar="tcp://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
+@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
+@click.option("--restart", is_flag=True, help="Drop an interrupted run and begin anew.")
+@click.option("--keep", is_flag=True, help="Keep the private work directory.")
+@terms_options
+@json_option
+def prove(
+    directory: Path,
+    bundle: Path | None,
+    form: str,
+    jobs: int | None,
+    scheduler: str | None,
+    resume: bool,
+    restart: bool,
+    keep: bool,
+    terms: proving.Terms,
+    as_json: bool,
+) -> None:
+    """Prove the verdict on ROUND and write a bundle anybody can verify.
+
+    The options --bits … --max-memory are for a ROUND that has only updates/: elsewhere round.toml decides.
+    """
+    target = bundle or directory / "bundle"
+    with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+        material = proving.load_unfinished(directory, target, tools.bb.hash_many) if resume else None
+        material = material or proving.load(directory, tools.bb.hash_many, terms, progress)
+        done = proving.prove(
+            material,
+            target,
+            tools,
+            form=form,
+            jobs=jobs,
+            scheduler=scheduler,
+            resume=resume,
+            restart=restart,
+            keep=keep,
+            progress=progress,
+        )
+    print_proved(done, as_json)
+
+
+def print_proved(done: proving.Proved, as_json: bool, byzantine: tuple[str, ...] | None = None) -> None:
+    """Print what came of proving; the floating-point margin goes to the server, never into the bundle."""
+    verdict, exact = done.outcome.verdict, done.float_outcome
+    agrees = exact.verdict == verdict if exact else None
+    if as_json:
+        print_json(
+            {
+                "bundle": str(done.bundle),
+                "malicious": verdict.malicious,
+                "flagged": [done.round.roster[i] for i in verdict.flagged],
+                "selected": [done.round.roster[i] for i in verdict.selected],
+                "commitments_by": "clients" if done.by_clients else "server",
+                "form": done.plan.form,
+                "reason": done.plan.reason,
+                "gates": done.gates,
+                "proofs": done.proofs,
+                "seconds": done.seconds,
+                "clipped": done.clipped,
+                "float_agrees": agrees,
+                "float_margin": exact.margin if exact else None,
+                "work": str(done.kept) if done.kept else None,
+            }
+        )
+        return
+    _verdict_table(done.round, verdict, byzantine)
+    click.echo(done.verification.statement)
+    if not done.by_clients:
+        click.echo("The commitments are the server's own: no client has committed to anything.")
+    if done.outcome.scores_carry_no_scale:
+        click.echo("The median score is zero, so mad flags nobody: scores carry no scale (is clip too large?).")
+    if exact:
+        words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
+        click.echo(
+            f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private)."
+        )
+    if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
+        click.echo("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
+    click.echo(f"form: {done.plan.form} ({done.plan.reason})")
+    times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
+    click.echo(f"{done.proofs} proof(s), {sum(done.gates.values()):,} gates in {len(done.gates)} circuit(s); {times}")
+    if done.kept:
+        click.echo(f"private work directory kept: {done.kept}")
+    click.echo(f"verified; bundle: {done.bundle}")
+
+
+@click.command()
+@click.argument("bundle", type=existing_folder)
+@click.option("--commitments", type=existing_folder, help="Commitments as the clients published them.")
+@click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
+@click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Fail on the other verdict.")
+@jobs_option
+@json_option
+@click.pass_context
+def verify(
+    context: click.Context,
+    bundle: Path,
+    commitments: Path | None,
+    round_file: Path | None,
+    expect: str | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Verify BUNDLE, trusting nothing in it. Exit code 0: the proof is valid; 1: it is not."""
+    with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+        found = verify_bundle(
+            bundle,
+            tools,
+            commitments=commitments,
+            round_file=round_file,
+            expect=expect,
+            jobs=jobs or 2,
+            progress=progress,
+        )
+    print_verification(found, bundle, as_json)
+    context.exit(0 if found.ok else EXIT_INVALID)
+
+
+def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
+    """Print the answer of a verification, its statement and what it was not compared with."""
+    if as_json:
+        verdict, round = found.verdict, found.round
+        print_json(
+            {
+                "ok": found.ok,
+                "reason": found.reason,
+                "statement": found.statement,
+                "malicious": verdict.malicious if verdict else None,
+                "flagged": [round.roster[i] for i in verdict.flagged] if verdict else None,
+                "selected": [round.roster[i] for i in verdict.selected] if verdict else None,
+                "form": found.form,
+                "commitments_by": found.commitments_by,
+                "commitments_compared": found.commitments_compared,
+                "round_compared": found.round_compared,
+            }
+        )
+        return
+    if not found.ok:
+        click.echo(f"INVALID: {found.reason}")
+        return
+    click.echo(f"VERIFIED: {bundle}")
+    click.echo(found.statement)
+    if found.commitments_by == "server":
+        click.echo("By the bundle's own word the commitments are the server's, not the clients'.")
+    if not (found.commitments_compared or found.round_compared):
+        click.echo(
+            "Nothing was compared with an outside source: this says that the bundle agrees with itself. "
+            "Give --commitments and --round as the clients and the operator published them."
+        )
+    elif not found.commitments_compared:
+        click.echo("The commitments were not compared with an outside source: give --commitments.")
+    elif not found.round_compared:
+        click.echo("The parameters were not compared with an outside source: give --round.")
+
+
+@click.command()
+@click.argument("bundle", type=existing_folder)
+@json_option
+def inspect(bundle: Path, as_json: bool) -> None:
+    """Show the named public inputs and parameters of BUNDLE. Shows claims: `zkkrum verify` checks them."""
+    try:
+        manifest = read_manifest(bundle)
+    except ValueError as error:
+        raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
+    if as_json:
+        print_json(manifest.model_dump())
+        return
+    made = f"zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"
+    click.echo(f"{bundle}: form {manifest.form}, made with {made}; commitments by the {manifest.commitments_by}")
+    click.echo("claims, not checked here:")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name")
+    table.add_column("value", overflow="fold")
+    for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
+        table.add_row(key, escape(str(value)))
+    for key, value in manifest.round.parameters.model_dump().items():
+        table.add_row(key, str(value))
+    for word in manifest.public_inputs:
+        table.add_row(f"[bold]{escape(word.name)}[/]", word.value)
+    for name, circuit in manifest.circuits.items():
+        table.add_row(f"{name} ({circuit.crate})", f"{circuit.gates:,} gates")
+    Console(highlight=False).print(table)
+    click.echo("public inputs, in order, are bold; files and their hashes are in manifest.json")
