@@ -14,8 +14,8 @@ from onchain_support import OWNER, STRANGER, VETOER, Bench, addresses, bench, co
 
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
-from zkkrum.evm.rounds import Outcome, Rounds, Terms, circuit_words, clip_bits
-from zkkrum.evm.solidity import Contract
+from zkkrum.evm.rounds import Outcome, Rounds, Terms, clip_bits
+from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.field import P
 from zkkrum.params import BITS, Detection, Params, Round, Score
 

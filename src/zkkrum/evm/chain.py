@@ -264,6 +264,11 @@ class Deployed:
         Where it was put.
     gas
         What its creation cost.
+
+    Attributes
+    ----------
+    foreign
+        Names of errors by selector that it passes on from contracts it calls.
     """
 
     def __init__(self, chain: Chain, contract: Contract, address: str, gas: int = 0) -> None:
@@ -271,6 +276,7 @@ class Deployed:
         self.contract = contract
         self.address = address
         self.gas = gas
+        self.foreign: dict[bytes, str] = {}
         entries = {kind: [e for e in contract.abi if e["type"] == kind] for kind in ("error", "event")}
         self._errors = {self._id(e)[:4]: e for e in entries["error"]}
         self._events = {self._id(e): e for e in entries["event"]}
@@ -299,7 +305,7 @@ class Deployed:
     def _named(self, error: RevertError) -> RevertError:
         entry = self._errors.get(error.data[:4])
         if entry is None:
-            return error
+            return RevertError(error.data, self.foreign.get(error.data[:4], ""))
         return RevertError(error.data, entry["name"], _decode(entry["inputs"], error.data[4:]))
 
     def send(self, sender: str, function: str, *arguments: Any, gas: int | None = None) -> Receipt:

@@ -9,10 +9,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
 from zkkrum.evm.chain import Chain, Deployed, Receipt
-from zkkrum.evm.solidity import Contract
+from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.params import Params, Round
 
 
@@ -47,25 +46,6 @@ class Terms:
     challenge_delay: int = 7 * 24 * 3600
     strategies: tuple[str, ...] = ("0x" + "51" * 20,)
     wads: tuple[int, ...] = (10**17,)
-
-
-def circuit_words(params: Params) -> dict[str, Any]:
-    """Return the contract's ``Constants`` for a circuit, by field name."""
-    p = params
-    return {
-        "score": p.score.value.encode("ascii").ljust(32, b"\0"),
-        "detection": p.detection.value.encode("ascii").ljust(32, b"\0"),
-        "n": p.n,
-        "d": p.d,
-        "b": p.b,
-        "chunk": p.chunk,
-        "f": p.f,
-        "m": p.m,
-        "zNumerator": p.z.numerator,
-        "zDenominator": p.z.denominator,
-        "gammaNumerator": p.gamma.numerator,
-        "gammaDenominator": p.gamma.denominator,
-    }
 
 
 def clip_bits(clip: float) -> int:
@@ -144,7 +124,7 @@ class Rounds:
             "openRound",
             round.round_id,
             clip_bits(round.clip),
-            list(round.roster),
+            [client.lower() for client in round.roster],
             round.subject,
             now + commit_seconds,
             now + proof_seconds,
@@ -152,7 +132,7 @@ class Rounds:
 
     def commit(self, round: Round, index: int, commitment: int) -> Receipt:
         """Post a client's commitment from its own address."""
-        return self.contract.send(round.roster[index], "commit", round.round_id, index, commitment)
+        return self.contract.send(round.roster[index].lower(), "commit", round.round_id, index, commitment)
 
     def submit(self, round: Round, proof: bytes, outputs: Sequence[int], sender: str | None = None) -> Receipt:
         """Submit a proof of the outputs malicious, flagged, selected."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
+from zkkrum.params import Params
+
 Solc = Callable[[dict[str, Any]], dict[str, Any]]
 """Compiles a standard-JSON input; raises if a source does not compile."""
 
@@ -148,6 +150,37 @@ def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contrac
     compiled = compile_sources(solc, {VERIFIER_SOURCE: text}, VERIFIER_RUNS)
     verifier = compiled[VERIFIER_CONTRACT]
     return verifier, {name: compiled[name] for name in verifier.links}
+
+
+def circuit_words(params: Params) -> dict[str, Any]:
+    """Return the contract's ``Constants`` for a circuit, by field name."""
+    p = params
+    return {
+        "score": p.score.value.encode("ascii").ljust(32, b"\0"),
+        "detection": p.detection.value.encode("ascii").ljust(32, b"\0"),
+        "n": p.n,
+        "d": p.d,
+        "b": p.b,
+        "chunk": p.chunk,
+        "f": p.f,
+        "m": p.m,
+        "zNumerator": p.z.numerator,
+        "zDenominator": p.z.denominator,
+        "gammaNumerator": p.gamma.numerator,
+        "gammaDenominator": p.gamma.denominator,
+    }
+
+
+def verifier_errors(text: str) -> dict[bytes, str]:
+    """Return the errors that a rendered verifier reverts with, by selector: its ABI does not list them.
+
+    Examples
+    --------
+    >>> verifier_errors("bytes4 internal constant SUMCHECK_FAILED_SELECTOR = 0x9fc3a218;")
+    {b'\\x9f\\xc3\\xa2\\x18': 'SumcheckFailed'}
+    """
+    found = re.findall(r"constant (\w+)_SELECTOR = 0x([0-9a-f]{8});", text)
+    return {bytes.fromhex(selector): name.title().replace("_", "") for name, selector in found}
 
 
 def encode_call(selector: bytes, *arguments: int | bytes | Sequence[int]) -> bytes:

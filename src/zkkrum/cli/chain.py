@@ -1,0 +1,185 @@
+"""Commands for the chain: export, onchain-demo.
+
+Only parses, prints and exits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zkkrum import prove as proving
+from zkkrum import simulate as simulation
+from zkkrum.attacks import ATTACKS
+from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say
+from zkkrum.cli.rounds import ATTACK_HELP, terms_options
+from zkkrum.errors import EXIT_INVALID
+from zkkrum.evm import demo
+from zkkrum.evm import export as exporting
+from zkkrum.evm.solidity import CODE_SIZE_MAX
+from zkkrum.params import Params
+from zkkrum.toolchain import Toolchain
+
+plain_option = click.option(
+    "--plain-verifier", is_flag=True, help="bb's unoptimized verifier: three times the gas, and two libraries to link."
+)
+
+
+@contextmanager
+def _spinner() -> Iterator[Callable[[str], None]]:
+    """Give a function that says what is going on: on a terminal beside a spinner, else nothing."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield demo.silent
+        return
+    with console.status("starting") as status:
+        yield lambda what: status.update(escape(what))
+
+
+def _params(clients: int, dimension: int, terms: proving.Terms) -> Params:
+    names = simulation.client_names(clients)
+    return proving.open_round(names, dimension, terms.clip or 1.0, terms).params
+
+
+@click.command()
+@click.argument("bundle", type=existing_folder, required=False)
+@click.option("--clients", "-n", type=int, help="Instead of a bundle.")
+@click.option("--dimension", "-d", type=int, help="Instead of a bundle.")
+@click.option("--out", "-o", type=folder, default=Path("onchain"), show_default=True, help="Folder to write.")
+@click.option("--check", "check", type=existing_folder, help="Render what this folder holds again, and compare.")
+@plain_option
+@terms_options
+@json_option
+@click.pass_context
+def export(
+    context: click.Context,
+    bundle: Path | None,
+    clients: int | None,
+    dimension: int | None,
+    out: Path,
+    check: Path | None,
+    plain_verifier: bool,
+    terms: proving.Terms,
+    as_json: bool,
+) -> None:
+    """Write the Solidity verifier, KrumRounds and, for a BUNDLE, its calldata.
+
+    For a BUNDLE, or for the constants given by --clients, --dimension and the options of `estimate`. Verifier and
+    contract are written together, bound to the same constants; --check exits with 1 if a folder is not exactly that.
+    """
+    if sum((bundle is not None, clients is not None or dimension is not None, check is not None)) != 1:
+        raise click.UsageError("expected one of BUNDLE, --clients with --dimension, and --check")
+    with _spinner() as tell, Toolchain.find(notify=say) as tools:
+        if check:
+            tell("rendering again")
+            differences = exporting.check(check, tools)
+            if as_json:
+                print_json({"ok": not differences, "differences": differences})
+            else:
+                click.echo("\n".join(differences) or f"{check}: exactly what this zkkrum renders")
+            context.exit(EXIT_INVALID if differences else 0)
+        tell("rendering and compiling")
+        if bundle:
+            done = exporting.export_bundle(bundle, out, tools, optimized=not plain_verifier)
+        elif clients and dimension:
+            done = exporting.export_shape(_params(clients, dimension, terms), out, tools, optimized=not plain_verifier)
+        else:
+            raise click.UsageError("expected both --clients and --dimension")
+    if as_json:
+        print_json({"folder": str(done.folder), "files": done.files, "runtime_bytes": done.sizes, "bound": done.bound})
+        return
+    click.echo(f"{done.folder}: {len(done.files)} files; constructor.json says what is left to fill in")
+    for name, size in done.sizes.items():
+        click.echo(f"  {name:<16} {size:>6,} bytes of code (limit {CODE_SIZE_MAX:,})")
+    if done.bound is False:
+        click.echo(
+            "the bundle's round names no chain and contract: its calldata serves the verifier alone, "
+            "KrumRounds will refuse it"
+        )
+
+
+@click.command("onchain-demo", epilog=ATTACK_HELP)
+@click.option("--clients", "-n", type=int, default=10, show_default=True)
+@click.option("--dimension", "-d", type=int, default=540, show_default=True)
+@click.option("--byzantine", type=int, default=2, show_default=True, help="How many clients attack; 0: honest round.")
+@click.option("--attack", type=click.Choice(list(ATTACKS)), default="gaussian", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the updates; never of salts.")
+@click.option("--out", "-o", type=folder, help="Keep the bundle here.")
+@click.option("--table", is_flag=True, help="Gas over n = 5, 10, 20, 40 instead, and Krum computed on chain.")
+@plain_option
+@terms_options
+@json_option
+def onchain_demo(
+    clients: int,
+    dimension: int,
+    byzantine: int,
+    attack: str,
+    seed: int,
+    out: Path | None,
+    table: bool,
+    plain_verifier: bool,
+    terms: proving.Terms,
+    as_json: bool,
+) -> None:
+    """Run a round's whole life on an EVM: deploy, open, commit, prove, submit, slash; print the gas of each step.
+
+    The EVM runs in this process (extra zkkrum[evm]); contracts, verifier and proof are the real ones.
+    """
+    with _spinner() as tell, Toolchain.find(notify=say) as tools:
+        if table:
+            lives, plain = demo.gas_table(tools, tell=tell)
+        else:
+            done = demo.life(
+                _params(clients, dimension, terms),
+                tools,
+                byzantine=byzantine,
+                attack=attack,
+                seed=seed,
+                clip=terms.clip,
+                optimized=not plain_verifier,
+                out=out,
+                tell=tell,
+            )
+    if table:
+        report = {"lives": [_life(life) for life in lives], "plain": [vars(cost) for cost in plain]}
+        if as_json:
+            print_json(report)
+        else:
+            click.echo(demo.to_markdown(lives, plain))
+        return
+    if as_json:
+        print_json(_life(done) | {"bundle": str(out) if out else None})
+        return
+    p = done.params
+    click.echo(f"n = {p.n}, d = {p.d:,}, b = {p.b}: {p.score.value} + {p.detection.value}, {done.gates:,} gates")
+    shown = Table(box=None, pad_edge=False)
+    for column, justify in (("step", "left"), ("gas", "right"), ("", "left")):
+        shown.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for step in done.steps:
+        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", escape(step.note))
+    Console(highlight=False).print(shown)
+    click.echo(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")
+    if out:
+        click.echo(f"bundle: {out}")
+
+
+def _life(life: demo.Life) -> dict[str, Any]:
+    p = life.params
+    return {
+        "parameters": exporting.parameters_file(p).model_dump(),
+        "gates": life.gates,
+        "outcome": life.outcome.name.lower(),
+        "malicious": life.verdict.malicious,
+        "flagged": life.verdict.flagged,
+        "selected": life.verdict.selected,
+        "verify_gas": life.verify_gas,
+        "runtime_bytes": life.sizes,
+        "steps": [vars(step) for step in life.steps],
+    }
