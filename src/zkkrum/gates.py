@@ -123,3 +123,19 @@ def default_chunk(params: Params, ceiling: int = SHARD_GATES) -> int:
     """Return the protocol's default chunk: all of d where the round fits one circuit, else the largest of a shard."""
     whole = replace(params, chunk=whole_chunk(params))
     return whole.chunk if round_gates(whole) <= ceiling * MARGIN else largest_chunk(params, ceiling)
+
+
+def largest_dimension(params: Params, ceiling: int) -> int:
+    """Return the largest d whose round fits one circuit of so many gates, all else equal; 0 if none does."""
+    d, step = 0, 1 << 20
+    while step:
+        chunk = ceil((d + step) / params.pack) * params.pack
+        try:
+            fits = round_gates(replace(params, d=d + step, chunk=chunk)) <= ceiling * MARGIN
+        except InputError:  # distances too wide
+            fits = False
+        if fits:
+            d += step
+        else:
+            step //= 2
+    return d

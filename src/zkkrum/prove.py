@@ -33,7 +33,7 @@ from zkkrum.circuit import (
     verdict_inputs,
 )
 from zkkrum.commitment import Chain, Opening, commit, fresh_secret, leaves
-from zkkrum.errors import InputError, ToolFailedError
+from zkkrum.errors import InputError, ReferenceStringError, ToolFailedError
 from zkkrum.field import from_hex, to_bytes, to_hex
 from zkkrum.files import whole_folder, write_whole
 from zkkrum.jobs import Job, JobProof, dask_executor, default_jobs, local_executor, run_all, run_job
@@ -50,7 +50,7 @@ from zkkrum.rounds import (
     save_opening,
     save_round,
 )
-from zkkrum.toolchain import Toolchain
+from zkkrum.toolchain import Toolchain, gates_for, points_available, points_for
 from zkkrum.updates import Update, check_same_layout, layout_hash
 from zkkrum.verify import Progress, Verification, silent, verify
 
@@ -302,6 +302,7 @@ def prove(
         raise InputError(f"{bundle}: exists and is not a bundle", "choose another path with -o")
     round, p = material.round, material.round.params
     decided = plan(p, form)
+    _require_reference_string(p, decided.form, tools)
     outcome = Krum(p)(np.stack([o.q for o in material.openings]))
     words: files.Words
     with _work_directory(bundle, material, decided.form, resume, restart, keep) as work:
@@ -345,6 +346,27 @@ def prove(
         checked,
         work.path if keep else None,
     )
+
+
+def _require_reference_string(params: Params, form: str, tools: Toolchain) -> None:
+    """Look for the points of the largest circuit before anything runs; say what fits where they are too few."""
+    if form == files.ROUND:
+        largest = forecast.round_gates(params)
+    else:
+        largest = max(forecast.verdict_gates(params), forecast.shard_gates(params, params.chunk))
+    try:
+        tools.reference_string(points_for(largest))
+    except ReferenceStringError as error:
+        available = gates_for(points_available())
+        if not available:
+            raise
+        d = forecast.largest_dimension(params, available)
+        fits = f"d <= {d:,} (n·d = {params.n * d:,})" if d else f"no d at n = {params.n}"
+        raise ReferenceStringError(
+            f"a circuit of about {largest:,} gates is needed: {error.message}; at n = {params.n} and b = {params.b} the "
+            f"points at hand prove {fits} in one circuit" + (", more in shards" if form == files.ROUND and d else ""),
+            error.hint,
+        ) from error
 
 
 def _expected_words(material: Material, outcome: Outcome, form: str, data: Mapping[str, bytes]) -> files.Words:
