@@ -30,7 +30,7 @@ SHORT_LIMB_N_MAX = 22
 LIMB_BITS = 14
 """Widest limb that bb checks with one lookup."""
 
-_DECIMAL = re.compile(r"\d+(\.\d+)?|\d+/\d+")
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|[0-9]+/[0-9]+")
 
 
 class Score(str, Enum):

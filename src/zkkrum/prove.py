@@ -363,8 +363,9 @@ def _require_reference_string(params: Params, form: str, tools: Toolchain) -> No
         d = forecast.largest_dimension(params, available)
         fits = f"d <= {d:,} (n·d = {params.n * d:,})" if d else f"no d at n = {params.n}"
         raise ReferenceStringError(
-            f"a circuit of about {largest:,} gates is needed: {error.message}; at n = {params.n} and b = {params.b} the "
-            f"points at hand prove {fits} in one circuit" + (", more in shards" if form == files.ROUND and d else ""),
+            f"a circuit of about {largest:,} gates is needed: {error.message}; "
+            f"at n = {params.n} and b = {params.b} the points at hand prove {fits} in one circuit"
+            + (", more in shards" if form == files.ROUND and d else ""),
             error.hint,
         ) from error
 

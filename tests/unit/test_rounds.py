@@ -1,0 +1,151 @@
+"""Round directories: what is read, and what is refused with which words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from zkkrum.errors import InputError
+from zkkrum.field import P, to_hex
+from zkkrum.params import Params, Round
+from zkkrum.poseidon2 import hash_many
+from zkkrum.prove import Terms, load
+from zkkrum.rounds import RoundDirectory, load_commitments, load_round, save_round
+from zkkrum.simulate import Truth, simulated_updates, write_round
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> RoundDirectory:
+    tensors, attackers = simulated_updates(5, 30, 1, "gaussian", None, 0.0, seed=1)
+    names = tuple(f"client-0{i}" for i in attackers)
+    write_round(tmp_path / "round", tensors, Truth(names, "gaussian", None, 1), hash_many, Terms(b=8))
+    return RoundDirectory(tmp_path / "round")
+
+
+def test_a_round_survives_its_file(tmp_path: Path) -> None:
+    round = Round(Params.of(n=3, d=7, b=10, f=0), 0.1, ("a", "ü", "0x" + "1" * 40), bytes(range(32)), chain_id=2**200)
+    save_round(tmp_path / "round.toml", round)
+    assert load_round(tmp_path / "round.toml") == round
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('score = "krum-2017"', 'score = "krum"', "score must be one of krum-2017, all-pairs"),
+        ("d = 30", "d = 0", r"d \(coordinates\) must be in"),
+        ("d = 30", 'd = "30"', r"parameters\.d"),
+        ('z = "5"', "z = 0.1", "write it as text"),
+        ('gamma = "1/4"', 'gamma = "-1"', "gamma: expected a decimal"),
+        ('protocol = "zkkrum-1"', 'protocol = "zkkrum-9"', "expected 'zkkrum-1'"),
+        ('"client-01"', '"../etc"', "not usable as a file name"),
+        ('"client-01"', '"client-00"', "must be distinct"),
+        ("[parameters]", "nonsense = 1\n[parameters]", "nonsense"),
+        ("[parameters]", "[parameters", "cannot be read as TOML"),
+        ('round_id = "0x', 'round_id = "', "round_id: expected 0x and 64"),
+    ],
+)
+def test_a_bad_round_file_is_named(directory: RoundDirectory, old: str, new: str, said: str) -> None:
+    text = directory.round_file.read_text()
+    assert old in text
+    directory.round_file.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=said) as raised:
+        load_round(directory.round_file)
+    assert str(directory.round_file) in str(raised.value)
+
+
+def test_a_whole_directory_loads(directory: RoundDirectory) -> None:
+    material = load(directory.path, hash_many)
+    assert material.by_clients
+    assert [o.q.shape for o in material.openings] == [(30,)] * 5
+    assert (directory.openings / "client-00.npz").stat().st_mode & 0o777 == 0o600
+
+
+def edit_commitment(directory: RoundDirectory, who: str, change: dict[str, str]) -> None:
+    path = directory.commitments / f"{who}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"commitment": to_hex(5)}, "client 'client-02': its opening does not match its published commitment"),
+        ({"commitment": to_hex(P)}, "not canonical"),
+        ({"commitment": "12"}, "expected 0x"),
+        ({"context": to_hex(5)}, "committed under another context"),
+        ({"client": "client-01"}, "client 'client-01' commits twice"),
+        ({"client": "mallory"}, "nothing from client 'client-02'"),
+    ],
+)
+def test_a_bad_commitment_is_named(directory: RoundDirectory, change: dict[str, str], said: str) -> None:
+    edit_commitment(directory, "client-02", change)
+    with pytest.raises(InputError, match=said):
+        load(directory.path, hash_many)
+
+
+def test_missing_and_extra_commitments_are_named(directory: RoundDirectory) -> None:
+    round = load_round(directory.round_file)
+    extra = directory.commitments / "extra.json"
+    extra.write_text((directory.commitments / "client-00.json").read_text().replace("client-00", "mallory"))
+    with pytest.raises(InputError, match="client 'mallory' is not in the roster"):
+        load_commitments(directory.commitments, round)
+    extra.unlink()
+    (directory.commitments / "client-03.json").unlink()
+    with pytest.raises(InputError, match="nothing from client 'client-03'"):
+        load_commitments(directory.commitments, round)
+
+
+def test_a_missing_opening_voids_the_round(directory: RoundDirectory) -> None:
+    (directory.openings / "client-04.npz").unlink()
+    with pytest.raises(InputError, match="client-04") as raised:
+        load(directory.path, hash_many)
+    assert "void" in raised.value.hint
+
+
+def rewrite_opening(directory: RoundDirectory, **change: object) -> None:
+    path = directory.openings / "client-02.npz"
+    with np.load(path) as file:
+        fields = {name: file[name] for name in file}
+    np.savez(path, **{**fields, **change})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"q": np.zeros(29, np.int8)}, r"expected 30 integers \(d\), found shape \(29,\)"),
+        ({"q": np.full(30, 128, np.int16)}, r"q\[0\] = 128 does not fit b = 8 bits"),
+        ({"q": np.zeros(30)}, "expected signed integers"),
+        ({"salt": np.full(32, 255, np.uint8)}, "salt is not a canonical field element"),
+        ({"salt": np.zeros(31, np.uint8)}, "salt of 32 bytes"),
+        ({"q": np.array([None] * 30)}, "not a readable opening"),
+    ],
+)
+def test_a_bad_opening_is_named(directory: RoundDirectory, change: dict[str, object], said: str) -> None:
+    rewrite_opening(directory, **change)
+    with pytest.raises(InputError, match=said) as raised:
+        load(directory.path, hash_many)
+    assert "client-02.npz" in str(raised.value)
+
+
+def test_an_opening_that_is_not_the_update_is_named(directory: RoundDirectory) -> None:
+    update = np.load(directory.updates / "client-01.npy")
+    update[7] = -update[7] + 1
+    np.save(directory.updates / "client-01.npy", update)
+    with pytest.raises(InputError, match="client 'client-01': its opening is not its update: at index 7"):
+        load(directory.path, hash_many)
+
+
+def test_two_files_of_one_client_are_named(directory: RoundDirectory) -> None:
+    np.savez(directory.updates / "client-01.npz", update=np.zeros(30, np.float32))
+    with pytest.raises(InputError, match="client 'client-01' has two files"):
+        load(directory.path, hash_many)
+
+
+def test_updates_alone_are_committed_on_the_spot_by_the_server(directory: RoundDirectory, tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    directory.updates.rename(tmp_path / "bare" / "updates")
+    material = load(tmp_path / "bare", hash_many)
+    assert not material.by_clients
+    assert material.round.roster == tuple(f"client-0{i}" for i in range(5))
