@@ -1,0 +1,213 @@
+"""The commands as a user runs them: what they write, say and exit with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from zkkrum.cli import COMMANDS, main
+from zkkrum.cli.demo import example_bundle
+
+pytestmark = pytest.mark.usefixtures("toolchain", "crs")
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def run_json(*words: object, code: int = 0) -> Any:
+    return json.loads(run(*words, "--json", code=code).stdout)
+
+
+@pytest.fixture(scope="module")
+def round_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated round with its bundle."""
+    path = tmp_path_factory.mktemp("cli") / "round"
+    run("simulate", path, "-n", 5, "-d", 40, "--byzantine", 1, "--format", "safetensors", "--seed", 3)
+    run("prove", path)
+    return path
+
+
+def test_every_command_has_help() -> None:
+    for command in COMMANDS:
+        assert run(command, "--help").stdout.startswith("Usage:")
+    assert "Exit codes" in run("--help").stdout
+
+
+def test_a_simulated_round_is_proved_and_verified(round_path: Path) -> None:
+    truth = json.loads((round_path / "truth.json").read_text())
+    found = run_json(
+        "verify",
+        round_path / "bundle",
+        "--commitments",
+        round_path / "commitments",
+        "--round",
+        round_path / "round.toml",
+        "--expect",
+        "malicious",
+    )
+    assert found["ok"]
+    assert found["flagged"] == truth["byzantine"]
+    assert found["commitments_compared"]
+    assert found["round_compared"]
+    assert "flagged: " + truth["byzantine"][0] in found["statement"]
+
+
+def test_verify_says_what_it_compared_with_nothing(round_path: Path) -> None:
+    said = run("verify", round_path / "bundle").stdout
+    assert said.startswith("VERIFIED")
+    assert "Nothing was compared with an outside source" in said
+
+
+def test_an_invalid_proof_exits_with_1(round_path: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(round_path / "bundle", bundle)
+    proof = bytearray((bundle / "proof").read_bytes())
+    proof[100] ^= 1
+    (bundle / "proof").write_bytes(proof)
+    assert "INVALID: proof: its hash" in run("verify", bundle, code=1).stdout
+    assert "not the expected 'honest'" in run("verify", round_path / "bundle", "--expect", "honest", code=1).stdout
+
+
+def test_nothing_private_is_in_the_bundle(round_path: Path) -> None:
+    manifest = json.loads((round_path / "bundle" / "manifest.json").read_text())
+    text = json.dumps(manifest)
+    for secret in ("scores", "distances", "salt", "margin", "blind"):
+        assert secret not in text
+    assert {p.name for p in (round_path / "bundle").iterdir()} == {"manifest.json", "proof", "public_inputs", "vk"}
+    assert not list(round_path.glob(".*work"))
+
+
+def test_the_originals_own_example_flags_the_sixth_client(tmp_path: Path) -> None:
+    x, y = (10, 15, 9, 13, 11, 50), (20, 21, 22, 20, 19, 100)
+    (tmp_path / "updates").mkdir()
+    for i, point in enumerate(zip(x, y, strict=True), start=1):
+        np.save(tmp_path / "updates" / f"client-{i}.npy", np.array(point, dtype=np.float64))
+    for score in ("krum-2017", "all-pairs"):
+        done = run_json("prove", tmp_path, "--detection", "brackets", "--score", score, "--clip", 127, "-b", 8)
+        assert done["flagged"] == ["client-6"]
+        assert done["malicious"]
+        assert done["commitments_by"] == "server"
+        assert done["float_agrees"]
+    assert "the server's, not the clients'" in run("verify", tmp_path / "bundle").stdout
+
+
+def test_clients_commit_one_by_one_and_the_server_proves(tmp_path: Path) -> None:
+    names = [f"c{i}" for i in range(5)]
+    clients = [word for name in names for word in ("--client", name)]
+    run("open", tmp_path / "round.toml", *clients, "-d", 12, "--clip", 1)
+    rng = np.random.default_rng(0)
+    (tmp_path / "private").mkdir()
+    for name in names:
+        update = tmp_path / "private" / f"{name}.npy"
+        np.save(update, rng.normal(size=12).astype(np.float16))
+        said = run_json("commit", update, "--round", tmp_path / "round.toml", "-o", tmp_path)
+        assert Path(said["publish"]).is_file()
+    again = run("commit", tmp_path / "private" / "c0.npy", "--round", tmp_path / "round.toml", "-o", tmp_path, code=3)
+    assert "already committed" in again.stderr
+    done = run_json("prove", tmp_path, "-o", tmp_path / "out")
+    assert done["commitments_by"] == "clients"
+    assert done["float_agrees"] is None
+    run("verify", tmp_path / "out", "--commitments", tmp_path / "commitments", "--round", tmp_path / "round.toml")
+
+
+def test_sharded_by_the_operators_choice(tmp_path: Path) -> None:
+    run("simulate", tmp_path / "r", "-n", 5, "-d", 300, "--byzantine", 1, "--shard-gates", 4000)
+    forecast = run_json("estimate", tmp_path / "r", "--form", "sharded")
+    assert forecast["form"] == "sharded"
+    assert forecast["chunks"] > 1
+    done = run_json("prove", tmp_path / "r", "--form", "sharded")
+    assert done["proofs"] == forecast["proofs"]
+    assert done["gates"]["vk.shard"] <= 4000
+    assert run_json("verify", tmp_path / "r" / "bundle", "--commitments", tmp_path / "r" / "commitments")["ok"]
+
+
+def test_estimate_is_close_to_the_truth(round_path: Path) -> None:
+    manifest = json.loads((round_path / "bundle" / "manifest.json").read_text())
+    gates = manifest["circuits"]["vk"]["gates"]
+    assert run_json("estimate", round_path)["circuits"]["round"] == pytest.approx(gates, rel=0.01)
+    assert run_json("estimate", "-n", 10, "-d", 10_000_000)["form"] == "sharded"
+    assert "expected a ROUND" in run("estimate", code=2).stderr
+
+
+def test_inspect_names_the_public_inputs(round_path: Path) -> None:
+    manifest = run_json("inspect", round_path / "bundle")
+    names = [word["name"] for word in manifest["public_inputs"]]
+    assert names[0] == "context"
+    assert names[-3:] == ["malicious", "flagged", "selected"]
+    assert "claims, not checked" in run("inspect", round_path / "bundle").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("prove", "{tmp}/nothing"), 2, "does not exist"),
+        (("prove", "{tmp}"), 3, "expected openings/ or updates/"),
+        (("verify", "{tmp}"), 3, "not a bundle"),
+        (("inspect", "{tmp}"), 3, "not a bundle"),
+        (("simulate", "{tmp}/x", "-n", "4", "--detection", "mad"), 3, "mad needs n >= 5"),
+        (("simulate", "{tmp}/x", "--byzantine", "10"), 3, "attackers: expected a number"),
+        (("simulate", "{tmp}/x", "--z", "1e3"), 3, "--z: expected a decimal"),
+        (("open", "{tmp}/x.toml", "--client", "a", "-d", "3"), 3, "--clip"),
+        (("frobnicate",), 2, "No such command"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_a_code(words: tuple[str, ...], code: int, said: str, tmp_path: Path) -> None:
+    result = run(*(word.format(tmp=tmp_path) for word in words), code=code)
+    assert said in result.stderr
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf")])
+def test_a_nan_names_client_tensor_and_index(round_path: Path, tmp_path: Path, value: float, shown: str) -> None:
+    (tmp_path / "updates").mkdir()
+    for i in range(5):
+        update = np.ones(6, np.float32)
+        update[4] = value if i == 2 else i
+        np.save(tmp_path / "updates" / f"c{i}.npy", update)
+    said = run("prove", tmp_path, code=3).stderr
+    assert "c2" in said
+    assert f"found {shown} at index 4" in said
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_shipped_bundle_verifies_without_a_reference_string(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the key table should have spared compiling")
+
+    monkeypatch.setenv("CRS_PATH", str(tmp_path))
+    monkeypatch.setattr("zkkrum.verify.build", refuse)
+    home = example_bundle().parent
+    found = run_json("verify", home / "bundle", "--commitments", home / "commitments", "--round", home / "round.toml")
+    assert found["ok"]
+    assert found["flagged"] == json.loads((home / "truth.json").read_text())["byzantine"]
+
+
+def test_the_demo_without_a_reference_string_verifies_what_ships_and_exits_with_5(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CRS_PATH", str(tmp_path))
+    monkeypatch.setattr("zkkrum.toolchain.crs.default_folder", lambda: tmp_path / "none")
+    result = run("demo", tmp_path / "demo", code=5)
+    assert "No proof can be made here" in result.stderr
+    assert result.stdout.startswith("VERIFIED")
+    assert not (tmp_path / "demo").exists()
+
+
+def test_the_demo_flags_the_byzantine_clients(tmp_path: Path) -> None:
+    done = run_json("demo", tmp_path / "demo")
+    assert done["ok"]
+    assert done["flagged"] == done["byzantine"]
