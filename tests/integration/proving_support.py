@@ -20,7 +20,7 @@ import numpy as np
 from zkkrum import bundle as files
 from zkkrum.bundle import ShardInputs
 from zkkrum.commitment import of_leaves
-from zkkrum.field import P, from_bytes, from_hex, to_bytes, to_hex
+from zkkrum.field import from_bytes, from_hex, to_bytes, to_hex
 from zkkrum.krum import Verdict
 from zkkrum.params import Params, Round
 from zkkrum.prove import Material, Proved, Terms, commit_update, load, open_round, prove
@@ -138,6 +138,11 @@ class Forgery:
     def words(self, name: str = files.PUBLIC_INPUTS) -> list[int]:
         return from_bytes(self.data(name))
 
+    @staticmethod
+    def words_of(bundle: Path, name: str) -> list[int]:
+        """The field elements in a file of any bundle."""
+        return from_bytes((bundle / name).read_bytes())
+
     @property
     def params(self) -> Params:
         return RoundFile.model_validate(self.manifest["round"]).round().params
@@ -170,6 +175,10 @@ class Forgery:
         first, second = self.data(one), self.data(other)
         self.write(one, second)
         self.write(other, first)
+
+    def copy_within(self, sources: Sequence[str], names: Sequence[str]) -> None:
+        for source, name in zip(sources, names, strict=True):
+            self.write(name, self.data(source))
 
     def drop(self, name: str) -> None:
         (self.path / name).unlink()

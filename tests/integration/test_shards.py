@@ -1,0 +1,703 @@
+"""Sharded rounds: proved for real, the links between their proofs, and every way of breaking one of them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from proving_support import (
+    CHUNK,
+    CLIP,
+    D,
+    Example,
+    Forgery,
+    N,
+    example,
+    forged,
+    material_of,
+    rejected,
+    round_directory,
+    updates_directory,
+    vectors,
+)
+
+from zkkrum import bundle as files
+from zkkrum import jobs as running
+from zkkrum.bundle import shard_files
+from zkkrum.circuit import build, shard_circuit, shard_inputs, verdict_circuit, verdict_inputs, verification_key
+from zkkrum.commitment import FIRST_LINK, Chain, Opening, commit, fresh_secret, leaves, of_leaves
+from zkkrum.errors import ConstraintError, InputError, ToolFailedError
+from zkkrum.field import P, to_hex
+from zkkrum.jobs import Job, JobProof, run_all, run_job
+from zkkrum.krum import Krum, Outcome, squared_distances
+from zkkrum.params import Params, Round
+from zkkrum.prove import Terms, load, plan, prove
+from zkkrum.toolchain import Toolchain
+from zkkrum.verify import verify
+
+T = 3
+BEFORE, AFTER = N + 3, N + 4
+"""Positions of the links in a shard's public inputs: context, t, rho, n leaves, before, after."""
+RHO, CHUNKS_WORD, LINK = N + 1, N + 2, N + 3
+"""Positions in the verdict's: context, n commitments, rho, T, link, three outputs."""
+PROOFS, INPUTS = zip(*(shard_files(t) for t in range(T)), strict=True)
+
+
+@pytest.fixture(scope="session")
+def sharded(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    return example(tmp_path_factory.mktemp("sharded"), toolchain, files.SHARDED)
+
+
+@pytest.fixture(scope="session")
+def other(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
+    """Another round of the same shape."""
+    return example(tmp_path_factory.mktemp("other"), toolchain, files.SHARDED, seed=2, outlier=1.0)
+
+
+@pytest.fixture(scope="session")
+def again(sharded: Example, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same round, proved a second time."""
+    path = tmp_path_factory.mktemp("again") / "bundle"
+    prove(sharded.material, path, toolchain, form=files.SHARDED)
+    return path
+
+
+@pytest.fixture
+def forgery(sharded: Example, tmp_path: Path) -> Forgery:
+    return Forgery(sharded.bundle, tmp_path / "forged")
+
+
+class TestHonest:
+    def test_verifies(self, sharded: Example, toolchain: Toolchain) -> None:
+        home = sharded.home
+        for jobs in (1, 4):
+            checked = verify(
+                sharded.bundle,
+                toolchain,
+                commitments=home.commitments,
+                round_file=home.round_file,
+                expect="malicious",
+                jobs=jobs,
+            )
+            assert checked.ok, checked.reason
+            assert checked.form == files.SHARDED
+            assert checked.verdict == sharded.proved.outcome.verdict
+        assert sharded.proved.proofs == T + 1
+
+    def test_honest_round(self, other: Example, toolchain: Toolchain) -> None:
+        assert verify(other.bundle, toolchain, expect="honest").ok
+
+    def test_same_statement_as_one_circuit(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
+        """The commitments do not depend on how the round is proved."""
+        prove(sharded.material, tmp_path / "one", toolchain, form=files.ROUND)
+        one, many = (
+            verify(path, toolchain, commitments=sharded.home.commitments) for path in (tmp_path / "one", sharded.bundle)
+        )
+        assert one.ok
+        assert one.statement == many.statement
+        assert one.verdict == many.verdict
+
+    def test_files(self, sharded: Example) -> None:
+        found = {p.relative_to(sharded.bundle).as_posix() for p in sharded.bundle.rglob("*") if p.is_file()}
+        assert found == {"manifest.json", "proof", "public_inputs", "vk", "vk.shard", "vk.last", *PROOFS, *INPUTS}
+        assert sorted(p.name for p in sharded.bundle.parent.iterdir()) == ["bundle", "round"]
+
+    def test_runs_share_nothing(self, sharded: Example, again: Path) -> None:
+        """Fresh ρ, links and proofs: two proofs of one round cannot be told to be, but by their commitments."""
+        first, second = (Forgery.words_of(path, files.PUBLIC_INPUTS) for path in (sharded.bundle, again))
+        assert first[: N + 1] == second[: N + 1]
+        assert first[RHO] != second[RHO]
+        assert first[LINK] != second[LINK]
+        for t in range(T):
+            one, two = (Forgery.words_of(path, INPUTS[t]) for path in (sharded.bundle, again))
+            assert one[3 : 3 + N] == two[3 : 3 + N]
+            assert one[AFTER] != two[AFTER]
+
+    def test_first_link_is_the_constant(self, sharded: Example) -> None:
+        assert Forgery.words_of(sharded.bundle, INPUTS[0])[BEFORE] == FIRST_LINK
+
+    def test_no_secret_is_in_it(self, sharded: Example) -> None:
+        everything = b"".join(p.read_bytes() for p in sharded.bundle.rglob("*") if p.is_file())
+        outcome = sharded.proved.outcome
+        private = [o.salt for o in sharded.material.openings] + list(outcome.scores)
+        private += [int(x) for x in outcome.distances.flatten() if x > 1000]
+        for value in private:
+            assert value.to_bytes(32, "big") not in everything
+            assert str(value).encode() not in everything
+            assert to_hex(value).encode() not in everything
+
+    def test_whole_chunks_have_one_shape(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
+        home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=2 * CHUNK))
+        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, form=files.SHARDED)
+        assert not (tmp_path / "bundle" / "vk.last").exists()
+        assert verify(tmp_path / "bundle", toolchain).ok
+
+    def test_plan_says_which_and_why(self, sharded: Example) -> None:
+        p = sharded.round.params
+        assert plan(p).form == files.ROUND
+        assert plan(p, ceiling=2_000).form == files.SHARDED
+        assert "3 shards of 21 coordinates and a verdict" in plan(p, ceiling=2_000).reason
+        large = replace(p, d=10**6, chunk=798)
+        assert plan(large).form == files.SHARDED
+
+
+# The public inputs of the parts
+
+
+class TestShardsAsASet:
+    def test_drop_one(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        for name in shard_files(1):
+            forgery.drop(name)
+        rejected(forgery.done(), toolchain, "shards: d = 60 in chunks of 21 makes 3, found 2")
+
+    def test_drop_the_file_alone(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        path = forgery.done()
+        (path / PROOFS[1]).unlink()
+        rejected(path, toolchain, f"{PROOFS[1]}: No such file")
+
+    def test_drop_the_last_and_say_so(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        """d = 42 with everything made to fit: two whole shards, the chain cut, commitments from their leaves."""
+        for name in (*shard_files(2), "vk.last"):
+            forgery.drop(name)
+        forgery.manifest["round"]["parameters"]["d"] = 2 * CHUNK
+        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
+        forgery.fix_context()
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "verdict: the chain is broken: it does not start where the last shard ends")
+        forgery.set_word(files.PUBLIC_INPUTS, LINK, forgery.shard(1).after)
+        rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
+        forgery.set_word(files.PUBLIC_INPUTS, CHUNKS_WORD, 2)
+        # The widths of the verdict follow from d, here to the same limbs: the key is the same, the proof is not.
+        checked = verify(forgery.done(), toolchain)
+        assert checked.reason.startswith(("vk: not the verification key", "proof: bb refutes it"))
+
+    def test_add_one(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        for name, source in zip(shard_files(3), shard_files(1), strict=True):
+            forgery.write(name, forgery.data(source))
+            forgery.manifest["files"][name] = ""
+        rejected(forgery.done(), toolchain, "shards: d = 60 in chunks of 21 makes 3, found 4")
+
+    def test_numbers_beyond_the_last(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        for name, source in zip(shard_files(3), shard_files(1), strict=True):
+            (forgery.path / source).rename(forgery.path / name)
+            forgery.manifest["files"][name] = forgery.manifest["files"].pop(source)
+        rejected(forgery.done(fix=False), toolchain, f"manifest: {PROOFS[1]} is missing")
+
+    def test_repeat_one(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.copy_within(shard_files(0), shard_files(1))
+        rejected(forgery.done(), toolchain, "shard 1: its proof is for shard 0")
+        forgery.set_word(INPUTS[1], 1, 1)
+        rejected(forgery.done(), toolchain, "shard 1: the chain is broken: it does not start at where shard 0 ends")
+
+    def test_swap_two(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.swap(PROOFS[0], PROOFS[1])
+        forgery.swap(INPUTS[0], INPUTS[1])
+        rejected(forgery.done(), toolchain, "shard 0: its proof is for shard 1")
+
+    def test_swap_two_proofs_alone(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.swap(PROOFS[0], PROOFS[1])
+        rejected(forgery.done(), toolchain, "shard 0: bb refutes it")
+
+    def test_reorder_whole_chunks(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        """Chunks 0 and 1 exchanged, numbers, links and commitments made to fit: only the proofs say no."""
+        forgery.swap(INPUTS[0], INPUTS[1])
+        forgery.swap(PROOFS[0], PROOFS[1])
+        middle = fresh_secret()
+        forgery.set_word(INPUTS[0], 1, 0)
+        forgery.set_word(INPUTS[1], 1, 1)
+        forgery.set_word(INPUTS[0], BEFORE, FIRST_LINK)
+        forgery.set_word(INPUTS[0], AFTER, middle)
+        forgery.set_word(INPUTS[1], BEFORE, middle)
+        forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")  # ρ hashes the commitments
+
+    def test_from_another_round(self, forgery: Forgery, other: Example, toolchain: Toolchain) -> None:
+        forgery.copy(other.bundle, *shard_files(1))
+        rejected(forgery.done(), toolchain, "shard 1: its context is not that of this round")
+        forgery.set_word(INPUTS[1], 0, forgery.round.context)
+        rejected(forgery.done(), toolchain, "shard 1: its rho is not the verdict's")
+        forgery.set_word(INPUTS[1], 2, forgery.words()[RHO])
+        rejected(forgery.done(), toolchain, "shard 1: the chain is broken")
+        forgery.set_word(INPUTS[1], BEFORE, forgery.shard(0).after)
+        forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        original = forgery.manifest["commitments"]
+        forgery.fix_commitments()
+        assert forgery.manifest["commitments"] == original  # edited in place
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    def test_from_another_proof_of_this_round(self, forgery: Forgery, again: Path, toolchain: Toolchain) -> None:
+        """Its leaves fit, but its challenges are others: distances cannot be chosen after them."""
+        forgery.copy(again, *shard_files(1))
+        rejected(forgery.done(), toolchain, "shard 1: its rho is not the verdict's")
+        forgery.set_word(INPUTS[1], 2, forgery.words()[RHO])
+        forgery.set_word(INPUTS[1], BEFORE, forgery.shard(0).after)
+        forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
+        rejected(forgery.done(), toolchain, "shard 1: bb refutes it")
+
+    def test_verdict_from_another_proof_of_this_round(
+        self, forgery: Forgery, again: Path, toolchain: Toolchain
+    ) -> None:
+        forgery.copy(again, files.PROOF, files.PUBLIC_INPUTS)
+        rejected(forgery.done(), toolchain, "shard 0: its rho is not the verdict's")
+
+
+class TestLinks:
+    def test_change_one_leaf(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[1], 3 + 2, 5)
+        rejected(forgery.done(), toolchain, "commitment of 'carol': the leaves of the shards do not make it up")
+
+    def test_exchange_two_leaves(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        first, second, *_ = forgery.shard(1).leaves
+        forgery.set_word(INPUTS[1], 3, second)
+        forgery.set_word(INPUTS[1], 4, first)
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+
+    def test_change_one_leaf_and_its_commitment(self, forgery: Forgery, sharded: Example, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[1], 3 + 2, 5)
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+        reason = "commitment of 'carol': the bundle's is not the one in"
+        rejected(forgery.path, toolchain, reason, commitments=sharded.home.commitments)
+
+    @pytest.mark.parametrize("t", range(T))
+    def test_change_one_link(self, forgery: Forgery, toolchain: Toolchain, t: int) -> None:
+        forgery.set_word(INPUTS[t], AFTER, 5)
+        broken = f"shard {t + 1}: the chain is broken: it does not start at where shard {t} ends"
+        last = "verdict: the chain is broken: it does not start where the last shard ends"
+        rejected(forgery.done(), toolchain, broken if t + 1 < T else last)
+
+    @pytest.mark.parametrize("t", range(T - 1))
+    def test_change_a_link_on_both_sides(self, forgery: Forgery, toolchain: Toolchain, t: int) -> None:
+        forgery.set_word(INPUTS[t], AFTER, 5)
+        forgery.set_word(INPUTS[t + 1], BEFORE, 5)
+        rejected(forgery.done(), toolchain, f"shard {t}: bb refutes it")
+
+    def test_change_the_last_link_on_both_sides(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[T - 1], AFTER, 5)
+        forgery.set_word(files.PUBLIC_INPUTS, LINK, 5)
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    def test_start_elsewhere(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[0], BEFORE, 5)
+        rejected(forgery.done(), toolchain, "shard 0: the chain is broken: it does not start at the constant c_0")
+
+    def test_change_rho(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[2], 2, 5)
+        rejected(forgery.done(), toolchain, "shard 2: its rho is not the verdict's")
+        for name in INPUTS:
+            forgery.set_word(name, 2, 5)
+        rejected(forgery.done(), toolchain, "shard 0: its rho is not the verdict's")
+        forgery.set_word(files.PUBLIC_INPUTS, RHO, 5)
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    def test_change_the_number(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(files.PUBLIC_INPUTS, CHUNKS_WORD, 4)
+        rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
+
+    @pytest.mark.parametrize("index", [0, 1, 2, 3, BEFORE, AFTER])
+    def test_alias_modulo_p(self, forgery: Forgery, toolchain: Toolchain, index: int) -> None:
+        value = forgery.words(INPUTS[1])[index]
+        forgery.set_word(INPUTS[1], index, value + P)
+        assert not verify(forgery.done(), toolchain).ok
+
+    @pytest.mark.parametrize("data", [b"", bytes(32), bytes(33)])
+    def test_size(self, forgery: Forgery, toolchain: Toolchain, data: bytes) -> None:
+        forgery.write(INPUTS[1], data)
+        rejected(forgery.done(), toolchain, f"{INPUTS[1]}: expected")
+        forgery.write(files.PUBLIC_INPUTS, data)
+        forgery.fix_hashes()
+        rejected(forgery.done(fix=False), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
+
+    @pytest.mark.parametrize("name", [files.PUBLIC_INPUTS, *INPUTS])
+    def test_every_word(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
+        """Whatever bit of a public input is turned, no bb is needed to see it."""
+        original = forgery.data(name)
+        for offset in range(5, len(original), 32):
+            forgery.flip(name, offset)
+            checked = verify(forgery.done(), toolchain)
+            assert not checked.ok
+            assert "bb" not in checked.reason
+            forgery.write(name, original)
+
+
+class TestProofsAndKeys:
+    @pytest.mark.parametrize("t", range(T))
+    @pytest.mark.parametrize("offset", [600, 3000, -20])
+    def test_flip(self, forgery: Forgery, toolchain: Toolchain, t: int, offset: int) -> None:
+        forgery.flip(PROOFS[t], offset)
+        rejected(forgery.done(), toolchain, f"shard {t}: bb refutes it")
+
+    def test_flip_without_fixing_hashes(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.flip(PROOFS[1], 900)
+        rejected(forgery.done(fix=False), toolchain, f"{PROOFS[1]}: its hash is not the one in the manifest")
+
+    def test_the_first_that_fails_is_named(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        for t in (1, 2):
+            forgery.flip(PROOFS[t], 900)
+        for jobs in (1, 4):
+            rejected(forgery.done(), toolchain, "shard 1: bb refutes it", jobs=jobs)
+
+    @pytest.mark.parametrize("name", ["vk", "vk.shard", "vk.last"])
+    def test_keys(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
+        original = forgery.data(name)
+        for other in ({"vk", "vk.shard", "vk.last"} - {name}) | {""}:
+            forgery.write(name, forgery.data(other) if other else original[:-1] + bytes([original[-1] ^ 1]))
+            rejected(forgery.done(), toolchain, f"{name}: not the verification key of this statement")
+
+    def test_last_key_missing(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.drop("vk.last")
+        rejected(forgery.done(), toolchain, "manifest: vk.last is missing")
+
+    def test_proof_of_one_circuit_instead(
+        self, sharded: Example, forgery: Forgery, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
+        prove(sharded.material, tmp_path / "one", toolchain, form=files.ROUND)
+        forgery.copy(tmp_path / "one", files.PROOF, files.PUBLIC_INPUTS, files.VK)
+        rejected(forgery.done(), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
+        path = forged(tmp_path / "one", tmp_path / "renamed", lambda f: f.manifest.update(form="sharded"))
+        rejected(path, toolchain, "shards: d = 60 in chunks of 21 makes 3, found 0")
+
+
+# Lies about the size of the round
+
+
+class TestClaims:
+    def test_claimed_d(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        """One coordinate fewer, everything else made to fit: the last shard is of another shape."""
+        forgery.manifest["round"]["parameters"]["d"] = 59
+        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
+        forgery.fix_context()
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        forgery.fix_commitments()
+        checked = verify(forgery.done(), toolchain)
+        assert checked.reason == "vk.last: not the verification key of this statement (circuit 'shard')"
+        theirs = build(shard_circuit(forgery.params, 59 - 2 * CHUNK), toolchain)
+        forgery.write("vk.last", verification_key(theirs, toolchain))
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    @pytest.mark.parametrize(
+        ("chunk", "reason"),
+        [
+            (42, "shards: d = 60 in chunks of 42 makes 2, found 3"),
+            (63, "shards: d = 60 in chunks of 63 makes 1, found 3"),
+            (22, "chunk must be a positive multiple of 21"),
+            (0, "chunk must be a positive multiple of 21"),
+        ],
+    )
+    def test_chunk(self, forgery: Forgery, toolchain: Toolchain, chunk: int, reason: str) -> None:
+        forgery.manifest["round"]["parameters"]["chunk"] = chunk
+        rejected(forgery.done(fix=False), toolchain, reason)
+
+    def test_chunk_with_the_same_number_of_shards(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
+        """d = 42 in one chunk of 42 or of 63: one shard, one shape, but another context."""
+        home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=42), overrides={"chunk": 42})
+        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, form=files.SHARDED)
+        assert verify(tmp_path / "bundle", toolchain).ok
+        forgery = Forgery(tmp_path / "bundle", tmp_path / "forged")
+        forgery.manifest["round"]["parameters"]["chunk"] = 63
+        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
+        forgery.fix_context()
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    def test_endless_round(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        """A claim of a hundred million shards is refused at once, not listed."""
+        forgery.manifest["round"]["parameters"].update(d=2**31 - 1, b=8, chunk=31)
+        rejected(forgery.done(fix=False), toolchain, "found 3")
+
+    @pytest.mark.parametrize("field", ["clip", "round_id"])
+    def test_context(self, forgery: Forgery, toolchain: Toolchain, field: str) -> None:
+        value: Any = {"clip": 1.5, "round_id": "0x" + "77" * 32}[field]
+        forgery.manifest["round"][field] = value
+        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
+        forgery.fix_context()
+        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+    def test_verdict(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.manifest["verdict"].update(malicious=False, flagged=[])
+        rejected(forgery.done(), toolchain, "public_inputs: malicious is not that of this round")
+        forgery.set_word(files.PUBLIC_INPUTS, N + 4, 0)
+        forgery.set_word(files.PUBLIC_INPUTS, N + 5, 0)
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
+
+
+# A server that proves another computation: its own jobs, the real circuits
+
+
+@dataclass
+class Server:
+    """Proves shard by shard and writes a bundle, honestly or not.
+
+    Parameters
+    ----------
+    round
+        What it claims to prove.
+    actual
+        The round whose chunks it proves, with the context of the claimed one.
+    openings
+        Of `actual`.
+    """
+
+    round: Round
+    actual: Round
+    openings: list[Opening]
+    tools: Toolchain
+    home: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self.actual, "context", self.round.context)
+        p, hash = self.actual.params, self.tools.bb.hash_many
+        q = np.stack([o.q for o in self.openings])
+        self.leaves = [leaves(o, p, hash) for o in self.openings]
+        self.commitments = [of_leaves(self.round.context, i, own) for i, own in enumerate(self.leaves)]
+        self.outcome: Outcome = Krum(p)(q)
+        parts = [squared_distances(q[:, c.start : c.stop]) for c in map(p.chunk_range, range(p.chunks))]
+        blinds = [fresh_secret() for _ in range(p.chunks)]
+        self.chain = Chain.of(p, self.commitments, parts, fresh_secret(), blinds, hash)
+
+    def shard(self, t: int, /, **lies: Any) -> JobProof:
+        p = self.actual.params
+        own = [leaf[t] for leaf in self.leaves]
+        inputs = {**shard_inputs(self.actual, t, self.openings, self.chain, own, self.tools.bb.hash_many), **lies}
+        job = Job(f"s{t}", shard_circuit(p, len(p.chunk_range(t))), inputs, threads=1)
+        return run_job(job, self.home, self.tools)
+
+    def verdict(self, **lies: Any) -> JobProof:
+        inputs = {**verdict_inputs(self.actual, self.commitments, self.outcome, self.chain), **lies}
+        return run_job(Job("verdict", verdict_circuit(self.actual.params), inputs, threads=1), self.home, self.tools)
+
+    def bundle(self, path: Path) -> Forgery:
+        """Write everything down, claiming `round`."""
+        p = self.round.params
+        data: dict[str, bytes] = {}
+        for t in range(p.chunks):
+            done = self.shard(t)
+            data |= zip(shard_files(t), (done.proof, done.public_inputs), strict=True)
+        done = self.verdict()
+        data |= {files.PROOF: done.proof, files.PUBLIC_INPUTS: done.public_inputs}
+        for name, circuit in files.circuits(p, files.SHARDED).items():
+            data[name] = verification_key(build(circuit, self.tools), self.tools)
+        manifest = files.Manifest.describe(
+            self.round,
+            form=files.SHARDED,
+            by_clients=True,
+            commitments=self.commitments,
+            verdict=self.outcome.verdict,
+            words=files.verdict_words(
+                self.round, self.commitments, self.chain.rho, self.chain.links[-1], self.outcome.verdict
+            ),
+            gates=dict.fromkeys(files.circuits(p, files.SHARDED), 0),
+            files=data,
+            seconds={},
+        )
+        source = path.with_name(path.name + "-source")
+        source.mkdir()
+        files.write(source, manifest, data)
+        return Forgery(source, path)
+
+
+@pytest.fixture
+def server(sharded: Example, toolchain: Toolchain, tmp_path: Path) -> Server:
+    home = tmp_path / "server"
+    home.mkdir(mode=0o700)
+    return Server(sharded.round, replace(sharded.round), list(sharded.material.openings), toolchain, home)
+
+
+class TestServer:
+    def test_honest(self, server: Server, sharded: Example, tmp_path: Path) -> None:
+        """The same code without a lie makes a bundle that verifies; so what fails below fails for its lie."""
+        path = server.bundle(tmp_path / "bundle").done()
+        checked = verify(path, server.tools, commitments=sharded.home.commitments)
+        assert checked.ok, checked.reason
+
+    def test_last_shard_with_filling_that_is_not_zero(self, sharded: Example, toolchain: Toolchain, tmp_path: Path):
+        """Client and server hide three coordinates in the filling of the last word.
+
+        The commitments are over 63 coordinates and everything is proved about them, while d = 60 is claimed. The
+        leaves have as many words, so all that can tell is the circuit of the last shard: there the filling is a
+        constant, and its key is another.
+        """
+        rng = np.random.default_rng(3)
+        claimed = sharded.round
+        openings = [
+            Opening(np.append(o.q, rng.integers(-2000, 2000, size=3)), o.salt) for o in sharded.material.openings
+        ]
+        (tmp_path / "server").mkdir(mode=0o700)
+        actual = replace(claimed, params=replace(claimed.params, d=63))
+        server = Server(claimed, actual, openings, toolchain, tmp_path / "server")
+        forgery = server.bundle(tmp_path / "forged")
+        checked = rejected(forgery.done(), toolchain, "shard 2: bb refutes it")
+        assert checked.form == files.SHARDED
+        forgery.write("vk.last", forgery.data("vk.shard"))
+        rejected(forgery.done(), toolchain, "vk.last: not the verification key of this statement")
+        # Nor does the right circuit prove it: its own filling gives another leaf.
+        honest = replace(server, actual=replace(claimed), openings=list(sharded.material.openings))
+        wrong = [leaf[2] for leaf in server.leaves]
+        with pytest.raises(ConstraintError, match="leaf"):
+            honest.shard(2, leaves=wrong)
+
+    @pytest.mark.parametrize(
+        ("lie", "message"),
+        [
+            (lambda s: {"sum_before": s.chain.sums[1] + 1}, "link"),
+            (lambda s: {"link_after": 5}, "link"),
+            (lambda s: {"t": 0}, "link"),
+            (lambda s: {"leaves": [5] * N}, "leaf"),
+            (lambda s: {"rho": 5}, "challenge"),
+        ],
+        ids=["sum", "link", "t", "leaf", "rho"],
+    )
+    def test_circuit_refuses(self, server: Server, lie: Callable[[Server], dict[str, Any]], message: str) -> None:
+        with pytest.raises(ConstraintError, match=message):
+            server.shard(1, **lie(server))
+
+
+# Proving
+
+
+class TestProve:
+    def test_reference_differs(
+        self, sharded: Example, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        true_rule = Krum.of_distances
+
+        def wrong(self: Krum, distances: Any) -> Outcome:
+            outcome = true_rule(self, distances)
+            return replace(outcome, verdict=replace(outcome.verdict, malicious=False, flagged=()))
+
+        monkeypatch.setattr(Krum, "of_distances", wrong)
+        with pytest.raises(ToolFailedError, match="the circuit's outputs and the NumPy reference differ"):
+            prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED)
+        assert not (tmp_path / "bundle").exists()
+
+    def test_work_directory(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
+        work, seen = tmp_path / ".bundle.work", []
+
+        def watch(what: str, done: int, total: int) -> None:
+            if what == "proofs" and work.exists():
+                seen.append((stat.S_IMODE(work.stat().st_mode), stat.S_IMODE((work / "run.json").stat().st_mode)))
+
+        prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, progress=watch)
+        assert set(seen) == {(0o700, 0o600)}
+        assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+
+    def test_progress_counts_every_proof(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
+        seen = []
+        prove(
+            sharded.material,
+            tmp_path / "bundle",
+            toolchain,
+            form=files.SHARDED,
+            progress=lambda what, done, total: seen.append((done, total)) if what == "proofs" else None,
+        )
+        proofs = seen[: T + 2]  # the rest is the verifier's
+        assert proofs == [(k, T + 1) for k in range(T + 2)]
+
+    @pytest.mark.parametrize("jobs", [1, 2, 4])
+    def test_jobs(
+        self, sharded: Example, toolchain: Toolchain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+    ) -> None:
+        """So many proofs at once, each with its share of the cores, and never more prepared than twice that."""
+        threads: list[int] = []
+        true_prove = toolchain.bb.prove
+
+        def spy(*arguments: Any, **options: Any) -> Any:
+            threads.append(options["threads"])
+            return true_prove(*arguments, **options)
+
+        monkeypatch.setattr(toolchain.bb, "prove", spy)
+        proved = prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, jobs=jobs)
+        assert proved.verification.ok
+        assert len(threads) == T + 1
+        assert set(threads) == {max(1, running.default_jobs(1 << 30) // jobs)}
+
+    def test_updates_only(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
+        updates_directory(tmp_path / "round", vectors(1))
+        terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
+        material = load(tmp_path / "round", toolchain.bb.hash_many, terms)
+        assert not material.by_clients
+        prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED)
+        checked = verify(tmp_path / "bundle", toolchain)
+        assert checked.ok
+        assert checked.commitments_by == "server"
+
+    def test_resume_needs_something(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="nothing to resume"):
+            prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, resume=True)
+
+
+class TestRunAll:
+    """The driver of any executor, with jobs that only pretend."""
+
+    def pretend(self, count: int, fail: int | None = None, at_once: int = 2) -> tuple[list[str], list[str], int]:
+        taken: list[str] = []
+        ahead = 0
+        finished: list[str] = []
+        circuit = shard_circuit(Params.of(N, D, chunk=CHUNK), CHUNK)
+
+        def jobs() -> Any:
+            nonlocal ahead
+            for k in range(count):
+                taken.append(str(k))
+                ahead = max(ahead, len(taken) - len(finished))
+                yield Job(str(k), circuit, {}, 1)
+
+        def run(job: Job) -> JobProof:
+            if fail is not None and int(job.name) == fail:
+                raise ConstraintError("no", "hint")
+            return JobProof(job.name, b"", b"", 0.0, 0.0)
+
+        executor: Executor
+        with ThreadPoolExecutor(at_once) as executor:
+            if fail is None:
+                run_all(jobs(), executor, run, at_once, lambda done: finished.append(done.name))
+            else:
+                with pytest.raises(ConstraintError, match="no"):
+                    run_all(jobs(), executor, run, at_once, lambda done: finished.append(done.name))
+        return taken, finished, ahead
+
+    def test_each_once(self) -> None:
+        taken, finished, ahead = self.pretend(50)
+        assert sorted(finished, key=int) == taken == [str(k) for k in range(50)]
+        assert ahead <= 5
+
+    def test_none(self) -> None:
+        assert self.pretend(0) == ([], [], 0)
+
+    def test_first_error_stops_the_rest(self) -> None:
+        taken, finished, _ = self.pretend(50, fail=7)
+        assert len(taken) <= 7 + 5
+        assert "7" not in finished
+
+
+class TestCommitment:
+    """The same leaf from Python's hash, from bb's and in the circuit."""
+
+    @pytest.mark.parametrize("t", [0, T - 1])
+    def test_three_hashes(self, sharded: Example, t: int) -> None:
+        """The circuit's leaves are the public inputs of a proof that holds."""
+        p = sharded.round.params
+        for i, opening in enumerate(sharded.material.openings):
+            python = leaves(opening, p)
+            assert Forgery.words_of(sharded.bundle, INPUTS[t])[3 + i] == python[t]
+            assert commit(sharded.round, i, opening) == sharded.material.commitments[i]
+
+    @pytest.mark.parametrize(("b", "d"), [(8, 1), (10, 77), (12, 100), (14, 37), (16, 31)])
+    def test_bb_and_python(self, toolchain: Toolchain, b: int, d: int) -> None:
+        rng = np.random.default_rng(b)
+        p = Params.of(N, d, b)
+        half = 1 << b - 1
+        opening = Opening(rng.integers(-half, half, size=d), fresh_secret())
+        assert leaves(opening, p) == leaves(opening, p, toolchain.bb.hash_many)
