@@ -7,41 +7,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from zkkrum import calibrate as calibration
 from zkkrum import evaluate as evaluation
+from zkkrum import experiment as experiments
 from zkkrum.attacks import ATTACKS
-from zkkrum.errors import InputError
+from zkkrum.cli.console import existing_file, existing_folder, folder, json_option, print_json, progress_bar, say
+from zkkrum.errors import InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.params import Detection
 from zkkrum.rounds import RoundDirectory, load_round, save_round
+from zkkrum.toolchain import Toolchain
+from zkkrum.training import Training
 
-ATTACK_HELP = "\b\n" + "\n".join(f"{name}: {attack.summary}" for name, attack in ATTACKS.items())
-
-
-@contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback (done, total) that draws a bar on stderr; it vanishes at the end."""
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
+new_file = click.Path(dir_okay=False, path_type=Path)
 
 
-def _write(path: Path | None, text: str) -> None:
+def _write(path: Path | None, content: str | bytes) -> None:
     if path:
-        write_whole(path, text.encode())
-        click.echo(f"written: {path}", err=True)
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+        write_whole(path, content if isinstance(content, bytes) else content.encode())
+        say(f"written: {path}")
 
 
 @click.command(epilog=ATTACK_HELP)
@@ -85,10 +75,8 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 )
 @click.option("--rounds", type=int, default=100, show_default=True, help="Per combination.")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write a CSV file.")
-@click.option(
-    "--markdown", "markdown_path", type=click.Path(dir_okay=False, path_type=Path), help="Also write the tables."
-)
+@click.option("--csv", "csv_path", type=new_file, help="Also write a CSV file.")
+@click.option("--markdown", "markdown_path", type=new_file, help="Also write the tables as Markdown.")
 @json_option
 def evaluate(
     clients: tuple[int, ...],
@@ -126,15 +114,18 @@ def evaluate(
         f=byzantine,
         strength=strength,
     )
-    with progress_bar("rounds") as progress:
-        cells = evaluation.evaluate(grid, progress)
+    with progress_bar() as progress:
+        cells = evaluation.evaluate(grid, lambda done, total: progress("rounds", done, total))
     _write(csv_path, evaluation.to_csv(cells))
     _write(markdown_path, evaluation.to_markdown(cells))
-    click.echo(json.dumps([asdict(c) for c in cells], indent=1) if as_json else evaluation.to_markdown(cells).rstrip())
+    if as_json:
+        print_json([asdict(c) for c in cells])
+    else:
+        click.echo(evaluation.to_markdown(cells).rstrip())
 
 
 @click.command()
-@click.argument("rounds", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("rounds", nargs=-1, required=True, type=existing_folder)
 @click.option(
     "--max-false-flag",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
@@ -145,7 +136,7 @@ def evaluate(
 @click.option(
     "--output",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=new_file,
     default=Path("calibration.toml"),
     show_default=True,
     help="Where z and gamma are written.",
@@ -153,7 +144,7 @@ def evaluate(
 @click.option(
     "--round",
     "round_file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=existing_file,
     help="A round.toml nobody has committed under yet, to write them into.",
 )
 @click.option(
@@ -186,18 +177,20 @@ def calibrate(
         raise InputError(
             f"{found}: clients have committed under this round.toml already", "thresholds belong in the next round"
         )
-    with progress_bar("reading") as progress:
+    with progress_bar() as progress:
         loaded = []
         for path in rounds:
             loaded.append(calibration.load_clean_round(path))
-            progress(len(loaded), len(rounds))
+            progress("rounds read", len(loaded), len(rounds))
     params = calibration.same_rules([(path, round) for path, (round, _) in zip(rounds, loaded, strict=True)])
     result = calibration.calibrate([calibration.scores_of(q, params) for _, q in loaded], params, max_false_flag)
     k = max(params.f, 1) if attackers is None else attackers
     costs = []
     if k and attack:
-        with progress_bar("replaying attacks") as progress:
-            costs = calibration.cost(loaded, result, attack, k, seed, progress)
+        with progress_bar() as progress:
+            costs = calibration.cost(
+                loaded, result, attack, k, seed, lambda done, total: progress("rounds replayed", done, total)
+            )
     head = f"# {result.rounds} clean rounds, at most {max_false_flag:g} of rounds with a false flag\n[parameters]\n"
     write_whole(output, (head + result.toml()).encode())
     if round_file:
@@ -211,7 +204,7 @@ def calibrate(
             "cost": [asdict(c) for c in costs],
             "output": str(output),
         }
-        click.echo(json.dumps(report, indent=1))
+        print_json(report)
         return
     click.echo(_describe_calibration(result, params.detection, params.z, params.gamma))
     if costs:
@@ -242,3 +235,99 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
             "next; calibrate on the latest, and again."
         )
     return "\n".join(lines)
+
+
+@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels")
+@click.argument("out", type=folder, default=Path("experiment"))
+@click.option("--clients", "-n", type=int, default=10, show_default=True)
+@click.option("--attackers", "-k", type=int, default=3, show_default=True)
+@click.option("--rounds", type=int, default=20, show_default=True)
+@click.option(
+    "--attack",
+    multiple=True,
+    default=experiments.ATTACKS,
+    show_default=True,
+    metavar="NAME[:STRENGTH]",
+    help="Repeatable.",
+)
+@click.option(
+    "--aggregation",
+    multiple=True,
+    type=click.Choice(list(experiments.AGGREGATIONS)),
+    default=tuple(experiments.AGGREGATIONS),
+    help="Repeatable; default: all.",
+)
+@click.option("--dirichlet", "alpha", type=float, help="Non-IID split by Dirichlet(ALPHA); default: IID.")
+@click.option("--hidden", type=int, help="Width of a hidden layer; default: none (softmax regression, d = 650).")
+@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Of local training.")
+@click.option("--bits", "-b", type=int, default=12, show_default=True)
+@click.option("--clip", type=float, default=1.0, show_default=True)
+@click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--prove-every", type=click.IntRange(0), default=0, help="Prove every K-th round of arms with a rule.")
+@click.option("--no-plot", is_flag=True, help="Do not draw accuracy.png (needs zkkrum[plot]).")
+@json_option
+def experiment(
+    out: Path,
+    clients: int,
+    attackers: int,
+    rounds: int,
+    attack: tuple[str, ...],
+    aggregation: tuple[str, ...],
+    alpha: float | None,
+    hidden: int | None,
+    epochs: int,
+    bits: int,
+    clip: float,
+    byzantine: int | None,
+    seed: int,
+    prove_every: int,
+    no_plot: bool,
+    as_json: bool,
+) -> None:
+    """Train on digits under attack, with and without defence; results into OUT [./experiment].
+
+    Writes results.csv, results.json, accuracy.png (accuracy against round: honest clients only, attacked without
+    defence, attacked with it) and, with --prove-every, bundles.
+    """
+    setup = experiments.Setup(
+        clients=clients,
+        attackers=attackers,
+        rounds=rounds,
+        attacks=attack,
+        aggregations=aggregation,
+        alpha=alpha,
+        hidden=hidden,
+        training=Training(epochs=epochs),
+        b=bits,
+        clip=clip,
+        f=byzantine,
+        seed=seed,
+    )
+    with contextlib.ExitStack() as stack:
+        prove = None
+        if prove_every:
+            tools = stack.enter_context(Toolchain.find(notify=say))
+            prove = experiments.prover(out / "bundles", setup, tools)
+        progress = stack.enter_context(progress_bar())
+        result = experiments.run(
+            setup,
+            prove=prove,
+            prove_every=prove_every,
+            progress=lambda done, total: progress("rounds", done, total),
+        )
+    report = experiments.to_dict(setup, result)
+    _write(out / "results.csv", experiments.to_csv(result))
+    _write(out / "results.json", json.dumps(report, indent=1) + "\n")
+    if not no_plot:
+        try:
+            _write(out / "accuracy.png", experiments.plot(setup, result))
+        except ToolMissingError as error:
+            say(f"no accuracy.png: {error}")
+    if as_json:
+        print_json(report)
+        return
+    click.echo("Test accuracy after the last rounds, percent (mean of three):\n")
+    click.echo(evaluation.markdown_table(*experiments.summary(setup, result)).rstrip())
+    if proofs := sum(step.proof is not None for step in result.steps):
+        click.echo(f"\n{proofs} rounds proved and verified: {out / 'bundles'}")

@@ -1,0 +1,152 @@
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from zkkrum.cli.learning import experiment as command
+from zkkrum.errors import InputError
+from zkkrum.experiment import (
+    AGGREGATIONS,
+    AVERAGE,
+    HONEST_ONLY,
+    KRUM,
+    MULTI_KRUM,
+    NONE,
+    RAW_AVERAGE,
+    UNFLAGGED,
+    Result,
+    Setup,
+    parse_attack,
+    plot,
+    run,
+    summary,
+    to_csv,
+    to_dict,
+)
+from zkkrum.krum import Outcome
+from zkkrum.params import Params
+from zkkrum.training import add
+
+pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
+
+SETUP = Setup(rounds=6, attacks=("sign-flip:3", "mimic"))
+
+
+@pytest.fixture(scope="module")
+def result() -> Result:
+    return run(SETUP)
+
+
+def test_fixed_seeds_give_identical_results(result: Result) -> None:
+    again = run(SETUP)
+    assert again == result
+    assert to_csv(again) == to_csv(result)
+    other = run(Setup(rounds=6, attacks=("sign-flip:3", "mimic"), seed=1))
+    assert other.steps != result.steps
+
+
+def test_the_attack_ruins_the_average_and_not_the_defended(result: Result) -> None:
+    honest = result.curve(NONE, HONEST_ONLY)[-1]
+    assert honest > 0.9
+    assert result.curve("sign-flip:3", AVERAGE)[-1] < 0.3
+    for how in (KRUM, MULTI_KRUM, UNFLAGGED):
+        assert result.curve("sign-flip:3", how)[-1] > honest - 0.08
+
+
+def test_each_aggregation_takes_whom_it_says(result: Result) -> None:
+    for step in result.steps:
+        assert step.attackers_flagged + step.honest_flagged == len(step.flagged)
+        if step.aggregation == KRUM:
+            assert len(step.selected) == 1
+            assert step.attackers_used == (step.attack != NONE and step.selected[0] in result.byzantine)
+        if step.aggregation == MULTI_KRUM:
+            assert len(step.selected) == 7
+        if step.aggregation == UNFLAGGED:
+            assert step.attackers_used == 3 - step.attackers_flagged
+        if step.aggregation == AVERAGE:
+            assert step.attackers_used == 3
+        if step.aggregation == HONEST_ONLY:
+            assert step.attackers_used == 0
+
+
+def test_only_clipped_values_are_aggregated(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[float] = []
+
+    def recording(model, delta, layout):
+        moves.append(float(np.abs(delta).max()))
+        return add(model, delta, layout)
+
+    monkeypatch.setattr("zkkrum.experiment.add", recording)
+    defended = tuple(how for how in AGGREGATIONS if how != RAW_AVERAGE)
+    run(Setup(rounds=2, attacks=("scale:1000000",), aggregations=defended, clip=0.05))
+    assert max(moves) <= 0.05 * (1 + 1e-12)
+    run(Setup(rounds=2, attacks=("scale:1000000",), aggregations=(RAW_AVERAGE,), clip=0.05))
+    assert max(moves) > 1000
+
+
+def test_proofs_of_a_sample_of_rounds() -> None:
+    asked: list[tuple[str, int, int]] = []
+
+    def prove(name: str, r: int, params: Params, q: np.ndarray, outcome: Outcome) -> str:
+        assert q.shape == (params.n, params.d)
+        asked.append((name, r, params.m))
+        return f"bundles/{name}-{r}"
+
+    done = run(SETUP, prove=prove, prove_every=3)
+    assert len(asked) == 2 * 3 * 2
+    assert ("mimic-multi-krum", 6, 7) in asked
+    assert {s.round for s in done.steps if s.proof} == {3, 6}
+
+
+def test_non_iid_and_hidden() -> None:
+    done = run(Setup(rounds=2, attacks=("label-flip",), aggregations=(UNFLAGGED,), alpha=0.5, hidden=4))
+    assert len(done.steps) == 4
+
+
+def test_outputs(result: Result, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(to_csv(result).splitlines()))
+    assert len(rows) == 6 * (1 + 2 * len(AGGREGATIONS))
+    assert float(rows[0]["accuracy"]) == result.steps[0].accuracy
+    assert json.loads(json.dumps(to_dict(SETUP, result)))["setup"]["d"] == 650
+    head, table = summary(SETUP, result)
+    assert all(len(row) == len(head) for row in table)
+
+
+def test_the_picture(result: Result) -> None:
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib (extra plot)")
+    assert plot(SETUP, result).startswith(b"\x89PNG")
+
+
+def test_the_command(tmp_path: Path) -> None:
+    args = [str(tmp_path / "x"), "--rounds", "2", "--attack", "scale", "--aggregation", "krum", "--no-plot"]
+    done = CliRunner().invoke(command, args)
+    assert done.exit_code == 0, done.output
+    assert "| scale" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["results.csv", "results.json"]
+    assert len(json.loads((tmp_path / "x" / "results.json").read_text())["steps"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attackers": 10}, r"attackers must be in \[0, clients\)"),
+        ({"rounds": 0}, "rounds must be"),
+        ({"attacks": ("zap",)}, "expected one of"),
+        ({"attacks": ("scale:much",)}, "a number after the colon, found 'much'"),
+        ({"aggregations": ("median",)}, "aggregations must be among"),
+        ({"clip": 0.0}, "clip must be"),
+        ({"b": 9}, "b \\(bits\\)"),
+    ],
+)
+def test_bad_setups_are_refused(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Setup(**options)
+
+
+def test_strengths() -> None:
+    assert parse_attack("alie:1.5") == ("alie", 1.5)
+    with pytest.raises(InputError, match="has no strength"):
+        run(Setup(rounds=1, attacks=("label-flip:2",)))
