@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -48,51 +49,55 @@ NATIVE_HASH_FROM = 20_000
 ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
 
 
+TERMS_OPTIONS = (
+    click.option("--bits", "-b", type=click.Choice([str(b) for b in BITS]), default="12", show_default=True),
+    click.option("--clip", type=float, help="Quantization bound c [default: 4 rms of the median client]."),
+    click.option("--tolerated", "-f", "f", type=int, help="Byzantine clients tolerated [default: floor((n-3)/2)]."),
+    click.option("--select", "-m", "m", type=int, default=1, show_default=True, help="Clients selected (Multi-Krum)."),
+    click.option("--score", type=click.Choice([s.value for s in Score]), default="krum-2017", show_default=True),
+    click.option("--detection", type=click.Choice([d.value for d in Detection]), help="[default: mad]"),
+    click.option("--z", help="Detection threshold, such as 5, 4.5 or 9/2."),
+    click.option("--gamma", help="Least relative excess over the median (mad only)."),
+    click.option(
+        "--shard-gates", type=int, default=SHARD_GATES, show_default=True, help="Largest circuit; sets chunk."
+    ),
+    click.option("--max-memory", type=int, metavar="MB", help="Choose --shard-gates for this much memory a proof."),
+)
+"""What whoever opens a round decides."""
+
+
 def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of whoever opens a round; they arrive as one `Terms`."""
+    """Add `TERMS_OPTIONS`; the command receives them as one `Terms`."""
 
-    def fold(**given: Any) -> Any:
-        terms = proving.Terms(
-            b=int(given.pop("bits")),
-            clip=given.pop("clip"),
-            overrides={
-                "f": given.pop("byzantine_f"),
-                "m": given.pop("select"),
-                "score": Score(given.pop("score")),
-                "detection": Detection(d) if (d := given.pop("detection")) else None,
-                "z": parse_fraction(z, "--z") if (z := given.pop("z")) else None,
-                "gamma": parse_fraction(g, "--gamma") if (g := given.pop("gamma")) else None,
-            },
-            shard_gates=given.pop("shard_gates"),
-        )
-        if memory := given.pop("max_memory"):
-            terms = proving.Terms(terms.b, terms.clip, terms.overrides, forecasts.gates_within(memory))
-        return command(terms=terms, **given)
+    @wraps(command)
+    def with_terms(
+        bits: str,
+        clip: float | None,
+        f: int | None,
+        m: int,
+        score: str,
+        detection: str | None,
+        z: str | None,
+        gamma: str | None,
+        shard_gates: int,
+        max_memory: int | None,
+        **others: Any,
+    ) -> Any:
+        overrides = {
+            "f": f,
+            "m": m,
+            "score": Score(score),
+            "detection": Detection(detection) if detection else None,
+            "z": parse_fraction(z, "--z") if z else None,
+            "gamma": parse_fraction(gamma, "--gamma") if gamma else None,
+        }
+        ceiling = forecasts.gates_within(max_memory) if max_memory else shard_gates
+        return command(terms=proving.Terms(int(bits), clip, overrides, ceiling), **others)
 
-    fold.__doc__, fold.__name__ = command.__doc__, command.__name__
-    fold.__click_params__ = getattr(command, "__click_params__", [])  # type: ignore[attr-defined]
-    for option in reversed(
-        [
-            click.option("--bits", "-b", type=click.Choice([str(b) for b in BITS]), default="12", show_default=True),
-            click.option("--clip", type=float, help="Quantization bound c [default: 4 rms of the median client]."),
-            click.option("--f", "--byzantine-f", "byzantine_f", type=int, help="Tolerated f [default: (n-3)/2]."),
-            click.option(
-                "--select", "-m", type=int, default=1, show_default=True, help="Clients selected (Multi-Krum)."
-            ),
-            click.option(
-                "--score", type=click.Choice([s.value for s in Score]), default="krum-2017", show_default=True
-            ),
-            click.option("--detection", type=click.Choice([d.value for d in Detection]), help="[default: mad]"),
-            click.option("--z", help='Detection threshold, such as 5, 4.5 or "9/2".'),
-            click.option("--gamma", help="Least relative excess over the median (mad only)."),
-            click.option("--shard-gates", type=int, default=SHARD_GATES, show_default=True, help="Largest circuit."),
-            click.option(
-                "--max-memory", type=int, metavar="MB", help="Choose --shard-gates for this much memory a proof."
-            ),
-        ]
-    ):
-        fold = option(fold)
-    return fold
+    decorated: Callable[..., Any] = with_terms
+    for option in reversed(TERMS_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
 def _hash_for(d: int) -> Hash:
