@@ -1,0 +1,890 @@
+"""The circuits against the reference on honest witnesses, and every assertion of theirs against a lie.
+
+No assertion stands untested: ``scripts/mutate_circuits.py`` removes each in turn and expects this file to notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from circuit_support import (
+    BLIND,
+    Case,
+    Lie,
+    Program,
+    Workshop,
+    ascending,
+    copy_sources,
+    get,
+    inverse,
+    ones,
+    put,
+    scored,
+    solve,
+    symmetric,
+    with_deviation,
+    with_median,
+    with_score,
+)
+
+from shared_vectors import VECTORS, vector
+from zkkrum import circuit as module
+from zkkrum.bundle import encode, round_words, shard_words, verdict_words
+from zkkrum.circuit import round_circuit, rule_inputs, shard_circuit, verdict_circuit
+from zkkrum.commitment import challenges, rho
+from zkkrum.field import P, pack
+from zkkrum.jobs import Job, run_job
+from zkkrum.krum import Brackets, Krum, Mad, lower_median, pair_list
+from zkkrum.params import Detection, Params, Score
+from zkkrum.poseidon2 import hash_one
+from zkkrum.toolchain import Toolchain
+
+ALL_PAIRS, BRACKETS = Score.ALL_PAIRS, Detection.BRACKETS
+
+MAD_ROUND = Params.of(6, 3, 8, m=2)
+BRACKETS_ROUND = Params.of(6, 3, 8, score=ALL_PAIRS, detection=BRACKETS)
+LEAVES_ROUND = Params.of(5, 40, 8, chunk=31)
+"""Two leaves, the second partial; n = 2f + 3; also proved in shards."""
+
+SHAPES = {
+    "krum-2017 mad m=2": MAD_ROUND,
+    "krum-2017 mad n=2f+3 b=14": Params.of(5, 3, 14),
+    "krum-2017 brackets b=12": Params.of(6, 3, 12, detection=BRACKETS),
+    "all-pairs mad m=3 b=16": Params.of(6, 3, 16, score=ALL_PAIRS, m=3),
+    "all-pairs brackets": BRACKETS_ROUND,
+    "n=3 b=10 m=n": Params.of(3, 3, 10, m=3),
+}
+
+BIT = "assert(bit * bit == bit"
+SIGN = "assert((2 * bit - 1) * size == x"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sources(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Noir sources whose call stacks tell the right lines: the checkout's, or a mutant's under ``--circuits``."""
+    folder = tmp_path_factory.mktemp("circuits")
+    copy_sources(Path(request.config.getoption("circuits", None) or module.source_folder()), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "source_folder", lambda: folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def workshop(sources: Path, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(toolchain, tmp_path_factory.mktemp("programs"))
+
+
+@pytest.fixture(scope="module")
+def mad(workshop: Workshop) -> Program:
+    return workshop.program(round_circuit(MAD_ROUND))
+
+
+@pytest.fixture(scope="module")
+def brackets(workshop: Workshop) -> Program:
+    return workshop.program(round_circuit(BRACKETS_ROUND))
+
+
+@pytest.fixture(scope="module")
+def two_leaves(workshop: Workshop) -> Program:
+    return workshop.program(round_circuit(LEAVES_ROUND))
+
+
+@pytest.fixture(scope="module")
+def shard(workshop: Workshop) -> Program:
+    return workshop.program(shard_circuit(LEAVES_ROUND, 31))
+
+
+@pytest.fixture(scope="module")
+def verdict(workshop: Workshop) -> Program:
+    return workshop.program(verdict_circuit(LEAVES_ROUND))
+
+
+@pytest.fixture(scope="module")
+def compare(workshop: Workshop) -> Program:
+    return workshop.crate(Path(__file__).parents[1] / "circuits" / "compare")
+
+
+def mad_case(name: str = "one outlier") -> Case:
+    return Case(MAD_ROUND, vector(name))
+
+
+def brackets_case(name: str = "one outlier") -> Case:
+    return Case(BRACKETS_ROUND, vector(name))
+
+
+def leaves_case(seed: int = 1) -> Case:
+    """Four honest clients and one far away, in forty coordinates."""
+    rng = np.random.default_rng(seed)
+    q = rng.integers(-9, 10, (LEAVES_ROUND.n, LEAVES_ROUND.d))
+    q[3] += 60
+    return Case(LEAVES_ROUND, q)
+
+
+def clients_with(inputs: Lie, bits: str, value: int) -> list[int]:
+    """Return the clients whose bit of the detection has a value; there must be some."""
+    found = [i for i, bit in enumerate(inputs["detection"][bits]) if bit == value]
+    assert found
+    return found
+
+
+class TestHonest:
+    @pytest.mark.parametrize("name", VECTORS)
+    @pytest.mark.parametrize("shape", SHAPES)
+    def test_round_agrees_with_the_reference(self, workshop: Workshop, shape: str, name: str) -> None:
+        params = SHAPES[shape]
+        case = Case(params, vector(name, params.n, params.b))
+        program = workshop.program(round_circuit(params))
+        assert program.outputs(case.inputs(), case.outcome.verdict.public_words())
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_two_leaves_agree_with_the_reference(self, two_leaves: Program, seed: int) -> None:
+        case = leaves_case(seed)
+        assert two_leaves.outputs(case.inputs(), case.outcome.verdict.public_words())
+
+    def test_verdict_agrees_with_the_reference(self, verdict: Program) -> None:
+        case = leaves_case()
+        assert case.outcome.verdict.flagged == (3,)
+        assert verdict.outputs(case.verdict_inputs(), case.outcome.verdict.public_words())
+
+    def test_extremes_that_only_a_dishonest_client_encodes(self, mad: Program) -> None:
+        q = vector("one outlier")
+        q[5] = -128
+        case = Case(MAD_ROUND, q)
+        assert mad.outputs(case.inputs(), case.outcome.verdict.public_words())
+
+    @pytest.mark.parametrize("word", range(3), ids=["malicious", "flagged", "selected"])
+    def test_no_other_outputs_than_the_reference(self, mad: Program, word: int) -> None:
+        words = mad_case().outcome.verdict.public_words()
+        words[word] ^= 1
+        assert not mad.outputs(mad_case().inputs(), words)
+
+    def test_public_inputs_of_a_proof(self, workshop: Workshop, crs: Path, tmp_path: Path) -> None:
+        case = mad_case()
+        job = Job("round", round_circuit(MAD_ROUND), case.inputs(), threads=1)
+        words = round_words(case.round, case.commitments, case.outcome.verdict)
+        assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
+
+    def test_public_inputs_of_shards_and_verdict(self, workshop: Workshop, crs: Path, tmp_path: Path) -> None:
+        case, p = leaves_case(), LEAVES_ROUND
+        chain = case.chain
+        for t in range(p.chunks):
+            circuit = shard_circuit(p, len(p.chunk_range(t)))
+            mine = [leaf[t] for leaf in case.leaves]
+            words = shard_words(case.round, t, chain.rho, mine, chain.links[t], chain.links[t + 1])
+            job = Job(f"shard-{t}", circuit, case.shard_inputs(t), threads=1)
+            assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
+        words = verdict_words(case.round, case.commitments, chain.rho, chain.links[-1], case.outcome.verdict)
+        job = Job("verdict", verdict_circuit(p), case.verdict_inputs(), threads=1)
+        assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
+
+
+class TestHarmless:
+    """Advice that the circuit leaves open: it changes no output, so nothing needs to forbid it."""
+
+    def test_another_blind(self, mad: Program) -> None:
+        case = mad_case()
+        p, distances = case.params, pair_list(case.outcome.distances)
+        last = challenges(rho(p, case.commitments, distances, BLIND + 1), p.n)[-1]
+        lie = {**case.inputs(), "blind": BLIND + 1, "last_challenge": last}
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+    def test_other_neighbours_among_equally_near_ones(self, workshop: Workshop) -> None:
+        """The cycle 0 → 1 → 2 → 0 of clients that are equally far from each other."""
+        params = SHAPES["n=3 b=10 m=n"]
+        case = Case(params, vector("3-cycle", 3))
+        assert len(set(pair_list(case.outcome.distances))) == 1
+        cycle = put(case.inputs(), "score.near", [[1, 0], [0, 1], [1, 0]])
+        assert workshop.program(round_circuit(params)).outputs(cycle, case.outcome.verdict.public_words())
+
+    def test_another_pivot_between_the_same_neighbours(self, mad: Program) -> None:
+        case = mad_case()
+        row = sorted(int(x) for j, x in enumerate(case.outcome.distances[0]) if j)
+        pivot = row[case.params.neighbours]
+        assert pivot > get(case.inputs(), "score.pivots.0")
+        lie = put(case.inputs(), "score.pivots.0", pivot)
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+    def test_another_pivot_between_the_same_keys(self, mad: Program) -> None:
+        case = mad_case()
+        lie = put(case.inputs(), "selection.pivot", case.inputs()["selection"]["pivot"] + 1)
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+    @pytest.mark.parametrize("name", ["zeros", "four duplicates"])
+    def test_an_inverse_of_a_median_of_zero(self, mad: Program, name: str) -> None:
+        case = mad_case(name)
+        assert isinstance(case.outcome.detection, Mad)
+        assert case.outcome.detection.median == 0
+        lie = put(case.inputs(), "detection.median_inverse", 5)
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+    def test_an_inverse_of_nobody_flagged(self, mad: Program) -> None:
+        case = mad_case("all scores tie")
+        assert not case.outcome.verdict.malicious
+        lie = put(case.inputs(), "detection.flagged_inverse", 5)
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+
+class TestOpenings:
+    MESSAGE = "commitment: values and salts do not open it"
+
+    def test_a_value_other_than_committed(self, mad: Program) -> None:
+        case = mad_case()
+        q = case.q.copy()
+        q[5] = q[0]  # the outlier is made to look like another
+        mad.refuses(Case(MAD_ROUND, q).inputs(commitments=case.commitments), self.MESSAGE)
+
+    @pytest.mark.parametrize("coordinate", [0, 30, 31, 39])
+    def test_a_value_of_any_leaf(self, two_leaves: Program, coordinate: int) -> None:
+        case = leaves_case()
+        q = case.q.copy()
+        q[2, coordinate] += 1
+        two_leaves.refuses(Case(LEAVES_ROUND, q).inputs(commitments=case.commitments), self.MESSAGE)
+
+    @pytest.mark.parametrize("chunk", [0, 1])
+    def test_a_salt_other_than_committed(self, two_leaves: Program, chunk: int) -> None:
+        lie = leaves_case().inputs()
+        two_leaves.refuses(put(lie, f"salts.4.{chunk}", lie["salts"][4][chunk] + 1), self.MESSAGE)
+
+    def test_leaves_in_another_order(self, workshop: Workshop) -> None:
+        params = Params.of(5, 62, 8, chunk=31)
+        case = Case(params, np.arange(5 * 62).reshape(5, 62) % 90)
+        swapped = Case(params, np.hstack([case.q[:, 31:], case.q[:, :31]]))
+        lie = swapped.inputs(commitments=case.commitments)
+        lie["salts"] = [row[::-1] for row in lie["salts"]]
+        workshop.program(round_circuit(params)).refuses(lie, self.MESSAGE)
+
+    def test_a_commitment_that_nobody_opens(self, mad: Program) -> None:
+        case = mad_case()
+        mad.refuses(case.inputs(commitments=[*case.commitments[:5], 12345]), self.MESSAGE)
+
+    def test_a_commitment_copied_from_another_client(self, mad: Program) -> None:
+        case = mad_case()
+        q = case.q.copy()
+        q[1] = q[0]
+        lie = Case(MAD_ROUND, q).inputs(commitments=[case.commitments[0], *case.commitments[:1], *case.commitments[2:]])
+        lie["salts"][1] = lie["salts"][0]
+        mad.refuses(lie, self.MESSAGE)
+
+    def test_a_commitment_from_another_context(self, mad: Program) -> None:
+        case = mad_case()
+        later = replace(case, round_id=bytes([1] * 32))
+        assert later.round.context != case.round.context
+        mad.refuses(later.inputs(commitments=case.commitments), self.MESSAGE)
+
+    @pytest.mark.parametrize("step", [1, -1], ids=["2^b", "negative"])
+    def test_values_out_of_range_that_pack_to_the_same_word(self, mad: Program, step: int) -> None:
+        """v_0 ± 2^b and v_1 ∓ 1 make up the committed word: only the range of a value forbids them."""
+        case = mad_case()
+        q = case.q.copy()
+        q[5, 0] += 256 * step
+        q[5, 1] -= step
+        lie = put(case.inputs(Krum(MAD_ROUND)(q)), "values.5", [int(x) % P for x in q[5] + 128])
+        mad.refuses(lie, None, "values[i][k].assert_max_bit_size", "assert_values")
+
+
+class TestDistances:
+    MESSAGE = "distances: differ from those of the committed values"
+
+    @pytest.mark.parametrize(("i", "j"), [(0, 1), (0, 5), (2, 3), (4, 5)])
+    @pytest.mark.parametrize("by", [1, -1, 4096])
+    def test_a_wrong_distance(self, mad: Program, i: int, j: int, by: int) -> None:
+        case = mad_case()
+        claimed = Krum(MAD_ROUND).of_distances(symmetric(case.outcome.distances, i, j, by))
+        mad.refuses(case.inputs(claimed), self.MESSAGE)
+
+    def test_distances_of_other_clients(self, mad: Program) -> None:
+        case = mad_case()
+        order = [5, 1, 2, 3, 4, 0]
+        mad.refuses(case.inputs(Krum(MAD_ROUND)(case.q[order])), self.MESSAGE)
+
+    def test_challenges_that_do_not_follow_from_the_blind(self, mad: Program) -> None:
+        mad.refuses({**mad_case().inputs(), "blind": BLIND + 1}, "challenges: do not sum to zero")
+
+    def test_a_last_challenge_solved_for_a_wrong_distance(self, mad: Program) -> None:
+        """With a free last challenge the form can be made to hold for wrong distances: it is linear in the last where
+        that client's values are all 0."""
+        q = vector("one outlier")
+        q[5] = -128
+        case = Case(MAD_ROUND, q)
+        claimed = Krum(MAD_ROUND).of_distances(symmetric(case.outcome.distances, 0, 1, 500))
+        lie, d = case.inputs(claimed), claimed.distances
+        r = challenges(rho(MAD_ROUND, case.commitments, lie["distances"], BLIND), 6)
+        values = [[int(x) for x in row] for row in q + 128]
+        left = sum(sum(r[i] * values[i][k] for i in range(5)) ** 2 for k in range(3))
+        rest = sum(r[i] * r[j] * int(d[i, j]) for i in range(5) for j in range(i + 1, 5))
+        last = -(left + rest) * inverse(sum(r[i] * int(d[i, 5]) for i in range(5))) % P
+        mad.refuses({**lie, "last_challenge": last}, "challenges: do not sum to zero")
+
+    def test_distances_that_are_no_integers(self, brackets: Program) -> None:
+        """Distances in the field that pack to the words of the true ones, satisfy the form and sum to any scores one
+        likes, here to those that frame client 0: only their range forbids them."""
+        case = brackets_case()
+        p, true = case.params, pair_list(case.outcome.distances)
+        pairs = [(i, j) for i in range(p.n) for j in range(i + 1, p.n)]
+        r = challenges(rho(p, case.commitments, true, BLIND), p.n)
+        scores = list(case.outcome.scores)
+        scores[0], scores[5] = scores[5], scores[0]
+        per = 252 // p.distance_bits
+        same_words = [
+            [1 << p.distance_bits * (k % per) if k // per == w else 0 for k in range(len(pairs))]
+            for w in range(-(-len(pairs) // per))
+        ]
+        same_form = [[r[i] * r[j] for i, j in pairs]]
+        wanted_scores = [[int(c in pair) for pair in pairs] for c in range(p.n)]
+        gained = [a - b for a, b in zip(scores, case.outcome.scores, strict=True)]
+        change = solve([*same_words, *same_form, *wanted_scores], [0] * (len(same_words) + 1) + gained)
+        framed = scored(case, scores)
+        assert framed.verdict.flagged == (0,)
+        lie = {**case.inputs(framed), "distances": [(x + y) % P for x, y in zip(true, change, strict=True)]}
+        assert pack(lie["distances"], p.distance_bits) != pack(true, p.distance_bits)
+        assert [w % P for w in pack(lie["distances"], p.distance_bits)] == pack(true, p.distance_bits)
+        lie["last_challenge"] = r[-1]
+        brackets.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+
+
+class TestScores:
+    NEAREST = "neighbours: not the nearest"
+    NUMBER = "neighbours: wrong number"
+    SUM = "score: not the sum over the neighbours"
+
+    @staticmethod
+    def row(case: Case, i: int = 0) -> tuple[list[int], list[int]]:
+        """Return the distances of client i to the others, and these others by ascending distance."""
+        others = [int(x) for j, x in enumerate(case.outcome.distances[i]) if j != i]
+        return others, ascending(others)
+
+    def test_a_neighbour_counted_twice(self, mad: Program) -> None:
+        """near = 1, 2, 0, …: the sum over two neighbours instead of three, pivot included."""
+        case = mad_case()
+        others, order = self.row(case)
+        near, pivot = [0] * 5, others[order[1]]
+        near[order[0]], near[order[1]] = 1, 2
+        lie = put(put(case.inputs(), "score.near.0", near), "score.pivots.0", pivot)
+        score = others[order[0]] + 2 * others[order[1]]
+        assert score < case.outcome.scores[0]
+        mad.refuses(with_score(case, lie, 0, score), self.NEAREST, BIT)
+
+    def test_one_neighbour_too_many(self, mad: Program) -> None:
+        """With four near ones and a pivot beyond the fourth, their sum less the pivot passes for a lower score."""
+        case = mad_case()
+        others, order = self.row(case)
+        pivot = others[order[3]] + 1
+        assert pivot < others[order[4]]
+        lie = put(put(case.inputs(), "score.near.0", ones(5, order[:4])), "score.pivots.0", pivot)
+        score = sum(others[k] for k in order[:4]) - pivot
+        assert score < case.outcome.scores[0]
+        mad.refuses(with_score(case, lie, 0, score), self.NUMBER)
+
+    def test_one_neighbour_too_few(self, mad: Program) -> None:
+        """With two near ones their sum plus the pivot, which need not be the third's distance."""
+        case = mad_case()
+        others, order = self.row(case)
+        pivot = others[order[1]]
+        lie = put(put(case.inputs(), "score.near.0", ones(5, order[:2])), "score.pivots.0", pivot)
+        score = others[order[0]] + 2 * pivot
+        assert score < case.outcome.scores[0]
+        mad.refuses(with_score(case, lie, 0, score), self.NUMBER)
+
+    @pytest.mark.parametrize("at", [2, 3, 4], ids=["pivot before", "pivot between", "pivot at the farther"])
+    def test_a_farther_neighbour(self, mad: Program, at: int) -> None:
+        case = mad_case()
+        others, order = self.row(case)
+        members = [*order[:2], order[4]]
+        lie = put(put(case.inputs(), "score.near.0", ones(5, members)), "score.pivots.0", others[order[at]])
+        score = sum(others[k] for k in members)
+        mad.refuses(with_score(case, lie, 0, score), self.NEAREST, SIGN)
+
+    @pytest.mark.parametrize(("at", "by"), [(2, -1), (3, 1)], ids=["below a near one", "above another"])
+    def test_a_wrong_pivot(self, mad: Program, at: int, by: int) -> None:
+        case = mad_case()
+        others, order = self.row(case)
+        mad.refuses(put(case.inputs(), "score.pivots.0", others[order[at]] + by), self.NEAREST, SIGN)
+
+    @pytest.mark.parametrize("by", [1, -1])
+    @pytest.mark.parametrize("i", [0, 5])
+    def test_a_wrong_score(self, mad: Program, i: int, by: int) -> None:
+        case = mad_case()
+        mad.refuses(with_score(case, case.inputs(), i, case.outcome.scores[i] + by), self.SUM)
+
+    @pytest.mark.parametrize("by", [1, -1])
+    @pytest.mark.parametrize("i", [0, 5])
+    def test_a_wrong_score_of_all_pairs(self, brackets: Program, i: int, by: int) -> None:
+        case = brackets_case()
+        lie = with_score(case, case.inputs(), i, case.outcome.scores[i] + by)
+        brackets.refuses(lie, "score: not the sum over all others")
+
+
+class TestSelection:
+    LOWEST = "selection: not the lowest scores"
+    NUMBER = "selection: wrong number"
+
+    @staticmethod
+    def claim(case: Case, chosen: list[int], pivot_of: int) -> Lie:
+        selection = {"chosen": chosen, "pivot": case.outcome.scores[pivot_of] * case.params.n + pivot_of}
+        return {**case.inputs(), "selection": selection}
+
+    def test_the_lowest_counted_twice(self, mad: Program) -> None:
+        """One client with the bit 2 makes up m = 2, and the bitmap names the next client."""
+        case = mad_case()
+        lowest = ascending(case.outcome.scores)[0]
+        mad.refuses(self.claim(case, [2 * x for x in ones(6, [lowest])], lowest), self.LOWEST, BIT)
+
+    @pytest.mark.parametrize("count", [0, 1, 3, 6])
+    def test_another_number_than_m(self, mad: Program, count: int) -> None:
+        case = mad_case()
+        order = ascending(case.outcome.scores)
+        lie = self.claim(case, ones(6, order[:count]), order[max(count - 1, 0)])
+        if count == 0:  # below every key
+            lie["selection"]["pivot"] = 0
+        mad.refuses(lie, self.NUMBER)
+
+    @pytest.mark.parametrize("pivot", [1, 2, 5])
+    def test_another_client_than_the_lowest(self, mad: Program, pivot: int) -> None:
+        case = mad_case()
+        order = ascending(case.outcome.scores)
+        lie = self.claim(case, ones(6, [order[0], order[5]]), order[pivot])
+        mad.refuses(lie, self.LOWEST, SIGN)
+
+    def test_a_tie_broken_the_other_way(self, mad: Program) -> None:
+        case = mad_case("all scores tie")
+        assert case.outcome.verdict.selected == (0, 1)
+        mad.refuses(self.claim(case, ones(6, [0, 2]), 2), self.LOWEST, SIGN)
+
+    @pytest.mark.parametrize(("at", "by"), [(1, -1), (2, 1)], ids=["below a chosen one", "above another"])
+    def test_a_wrong_pivot(self, mad: Program, at: int, by: int) -> None:
+        case = mad_case()
+        order = ascending(case.outcome.scores)
+        lie = self.claim(case, ones(6, order[:2]), order[at])
+        lie["selection"]["pivot"] += by
+        mad.refuses(lie, self.LOWEST, SIGN)
+
+
+class TestMedians:
+    """Both medians go through one assertion, each under its own message."""
+
+    COUNT = "assert(count == ((N - 1) / 2 + 1)"
+    MEMBER = "assert(product == 0"
+
+    @pytest.fixture(params=["median", "deviation"])
+    def which(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @staticmethod
+    def message(which: str) -> str:
+        return {
+            "median": "median: not the lower median",
+            "deviation": "deviation: not the lower median of |s - M|",
+        }[which]
+
+    @staticmethod
+    def values(case: Case, which: str) -> list[int]:
+        """Return what the median is taken of."""
+        scores = list(case.outcome.scores)
+        return scores if which == "median" else [abs(s - lower_median(scores)) for s in scores]
+
+    def claim(self, case: Case, which: str, value: int, low: list[int]) -> Lie:
+        return (with_median if which == "median" else with_deviation)(case, value, low)
+
+    def test_the_honest_claim_passes(self, mad: Program, which: str) -> None:
+        case = mad_case()
+        values = self.values(case, which)
+        lie = self.claim(case, which, lower_median(values), ones(6, ascending(values)[:3]))
+        assert mad.outputs(lie, case.outcome.verdict.public_words())
+
+    def test_the_upper_median_with_one_low_one_too_many(self, mad: Program, which: str) -> None:
+        case = mad_case()
+        values = self.values(case, which)
+        order = ascending(values)
+        assert values[order[3]] > values[order[2]]
+        lie = self.claim(case, which, values[order[3]], ones(6, order[:4]))
+        mad.refuses(lie, self.message(which), self.COUNT)
+
+    def test_the_upper_median_that_is_none_of_the_low_ones(self, mad: Program, which: str) -> None:
+        case = mad_case()
+        values = self.values(case, which)
+        order = ascending(values)
+        lie = self.claim(case, which, values[order[3]], ones(6, order[:3]))
+        mad.refuses(lie, self.message(which), self.MEMBER)
+
+    def test_a_number_between_the_medians(self, mad: Program, which: str) -> None:
+        case = mad_case("two flagged" if which == "median" else "unattributed")
+        values = self.values(case, which)
+        order = ascending(values)
+        assert values[order[3]] > values[order[2]] + 1
+        lie = self.claim(case, which, values[order[2]] + 1, ones(6, order[:3]))
+        mad.refuses(lie, self.message(which), self.MEMBER)
+
+    def test_a_lower_element_with_too_few_low_ones(self, mad: Program, which: str) -> None:
+        case = mad_case()
+        values = self.values(case, which)
+        order = ascending(values)
+        lie = self.claim(case, which, values[order[1]], ones(6, order[:2]))
+        mad.refuses(lie, self.message(which), self.COUNT)
+
+    def test_a_low_one_counted_twice(self, mad: Program, which: str) -> None:
+        """Where the two lowest tie, bits 1 and 2 make up three low ones: a lower median than the true one."""
+        case = mad_case("lowest scores tie" if which == "median" else "two pairs of duplicates")
+        values = self.values(case, which)
+        order = ascending(values)
+        assert values[order[0]] == values[order[1]]
+        low = ones(6, order[:2])
+        low[order[1]] = 2
+        mad.refuses(self.claim(case, which, values[order[0]], low), self.message(which), BIT)
+
+    def test_a_low_one_above_the_median(self, mad: Program, which: str) -> None:
+        case = mad_case()
+        values = self.values(case, which)
+        order = ascending(values)
+        lie = self.claim(case, which, values[order[2]], ones(6, [order[0], order[2], order[5]]))
+        mad.refuses(lie, self.message(which), SIGN)
+
+    def test_an_outlier_as_the_median(self, mad: Program, which: str) -> None:
+        """Which would flag nobody: three low ones, one of which equals the value, but others below it left out."""
+        case = mad_case()
+        values = self.values(case, which)
+        order = ascending(values)
+        lie = self.claim(case, which, values[order[5]], ones(6, [order[0], order[1], order[5]]))
+        mad.refuses(lie, self.message(which), SIGN)
+
+
+class TestMad:
+    """ "one outlier" flags clients 3 and 5; in "beyond z, not gamma" client 0 is far in deviations only."""
+
+    INVERSE = "median: wrong inverse"
+    MALICIOUS = "malicious: wrong inverse"
+
+    @staticmethod
+    def flags(lie: Lie, n: int) -> Lie:
+        """Make the count's inverse follow from the bits."""
+        detection = lie["detection"]
+        count = sum(detection["beyond"][i] * detection["excess"][i] for i in range(n))
+        return put(lie, "detection.flagged_inverse", inverse(count))
+
+    def test_a_median_declared_zero_to_suppress_the_flags(self, mad: Program) -> None:
+        lie = put(mad_case().inputs(), "detection.median_inverse", 0)
+        mad.refuses(put(lie, "detection.flagged_inverse", 0), self.INVERSE)
+
+    def test_a_median_inverse_that_doubles_the_bitmap(self, mad: Program) -> None:
+        """has_scale = 2 would flag client i + 1 in the place of i."""
+        case = mad_case()
+        assert isinstance(case.outcome.detection, Mad)
+        lie = put(case.inputs(), "detection.median_inverse", 2 * inverse(case.outcome.detection.median) % P)
+        count = 2 * len(case.outcome.verdict.flagged)
+        mad.refuses(put(lie, "detection.flagged_inverse", inverse(count)), self.INVERSE)
+
+    @pytest.mark.parametrize(
+        ("bits", "message"), [("beyond", "threshold z: wrong side"), ("excess", "threshold gamma: wrong side")]
+    )
+    @pytest.mark.parametrize("now", [0, 1], ids=["set", "cleared"])
+    @pytest.mark.parametrize("name", ["one outlier", "the original's example", "two flagged"])
+    def test_a_threshold_bit_flipped(self, mad: Program, name: str, now: int, bits: str, message: str) -> None:
+        honest = mad_case(name).inputs()
+        for i in clients_with(honest, bits, now):
+            lie = put(honest, f"detection.{bits}.{i}", 1 - now)
+            mad.refuses(self.flags(lie, 6), message, SIGN, "assert_greater")
+
+    def test_a_score_exactly_at_a_threshold_is_not_beyond_it(self, mad: Program) -> None:
+        case = mad_case("all scores tie")  # s - M = 0 = z·A
+        mad.refuses(put(case.inputs(), "detection.beyond.2", 1), "threshold z: wrong side", SIGN)
+
+    @pytest.mark.parametrize(
+        ("bits", "message"), [("beyond", "threshold z: wrong side"), ("excess", "threshold gamma: wrong side")]
+    )
+    def test_a_threshold_bit_that_is_no_bit(self, mad: Program, bits: str, message: str) -> None:
+        lie = put(mad_case().inputs(), f"detection.{bits}.5", 2)
+        mad.refuses(self.flags(lie, 6), message, BIT)
+
+    def test_a_flagged_round_declared_honest(self, mad: Program) -> None:
+        mad.refuses(put(mad_case().inputs(), "detection.flagged_inverse", 0), self.MALICIOUS)
+
+    def test_a_malicious_that_is_no_bit(self, mad: Program) -> None:
+        mad.refuses(put(mad_case().inputs(), "detection.flagged_inverse", 1), self.MALICIOUS)
+
+
+SIDES = {
+    "below": "brackets: wrong side of the mean (below)",
+    "above": "brackets: wrong side of the mean (above)",
+    "near": "brackets: wrong bracket",
+    "beyond": "threshold z: wrong side",
+}
+
+
+class TestBrackets:
+    @staticmethod
+    def counted(lie: Lie) -> Lie:
+        """Make malicious follow from the bits."""
+        d = lie["detection"]
+        low = sum(b * near for b, near in zip(d["below"], d["near"], strict=True))
+        high = sum(a * near for a, near in zip(d["above"], d["near"], strict=True))
+        return put(lie, "detection.malicious", int(low > high))
+
+    @pytest.mark.parametrize("now", [0, 1], ids=["set", "cleared"])
+    @pytest.mark.parametrize("bits", SIDES)
+    @pytest.mark.parametrize("name", ["one outlier", "beyond z, not malicious"])
+    def test_a_bit_flipped(self, brackets: Program, name: str, bits: str, now: int) -> None:
+        honest = brackets_case(name).inputs()
+        for i in clients_with(honest, bits, now):
+            lie = put(honest, f"detection.{bits}.{i}", 1 - now)
+            if bits == "below":  # the bracket that `near` is about follows from the side
+                lie = self.bracketed(brackets_case(name), lie, i)
+            brackets.refuses(self.counted(lie), SIDES[bits], SIGN, "assert_greater")
+
+    @staticmethod
+    def bracketed(case: Case, lie: Lie, i: int) -> Lie:
+        rule = case.outcome.detection
+        assert isinstance(rule, Brackets)
+        bound = rule.variance if lie["detection"]["below"][i] else 9 * rule.variance
+        return put(lie, f"detection.near.{i}", int(4 * rule.deltas[i] ** 2 < bound))
+
+    @pytest.mark.parametrize("bits", SIDES)
+    def test_a_bit_that_is_no_bit(self, brackets: Program, bits: str) -> None:
+        honest = brackets_case().inputs()
+        lie = put(honest, f"detection.{bits}.{clients_with(honest, bits, 1)[0]}", 2)
+        brackets.refuses(self.counted(lie), SIDES[bits], BIT)
+
+    @pytest.mark.parametrize("side", ["below", "above"])
+    def test_a_score_exactly_at_the_mean_counted_on_a_side(self, brackets: Program, side: str) -> None:
+        case = brackets_case("a score at the mean")
+        rule = case.outcome.detection
+        assert isinstance(rule, Brackets)
+        assert rule.variance > 0
+        i = rule.deltas.index(0)
+        lie = put(case.inputs(), f"detection.{side}.{i}", 1)
+        brackets.refuses(self.counted(lie), SIDES[side], SIGN)
+
+    @pytest.mark.parametrize("name", ["one outlier", "unattributed", "beyond z, not malicious", "all scores tie"])
+    def test_malicious_flipped(self, brackets: Program, name: str) -> None:
+        case = brackets_case(name)
+        lie = put(case.inputs(), "detection.malicious", 1 - int(case.outcome.verdict.malicious))
+        brackets.refuses(lie, "brackets: wrong count", SIGN)
+
+    def test_malicious_that_is_no_bit(self, brackets: Program) -> None:
+        brackets.refuses(put(brackets_case().inputs(), "detection.malicious", 2), "brackets: wrong count", BIT)
+
+
+class TestShard:
+    LEAF = "leaf: values and salt do not open it"
+    LINK = "link: does not open to the running sum"
+    BEFORE, AFTER = "assert_link(link_before", "assert_link(link_after"
+
+    @staticmethod
+    def form(case: Case, values: list[list[int]]) -> int:
+        r = challenges(case.chain.rho, case.params.n)
+        return sum(sum(x * row[k] for x, row in zip(r, values, strict=True)) ** 2 for k in range(len(values[0]))) % P
+
+    @pytest.fixture
+    def honest(self) -> Lie:
+        return leaves_case().shard_inputs(0)
+
+    def test_honest(self, shard: Program, honest: Lie) -> None:
+        shard.execute(honest)
+
+    @pytest.mark.parametrize("i", [0, 4])
+    def test_a_leaf_that_nobody_opens(self, shard: Program, honest: Lie, i: int) -> None:
+        shard.refuses(put(honest, f"leaves.{i}", 12345), self.LEAF)
+
+    def test_a_salt_other_than_committed(self, shard: Program, honest: Lie) -> None:
+        shard.refuses(put(honest, "salts.2", 5), self.LEAF)
+
+    def test_a_value_other_than_committed(self, shard: Program, honest: Lie) -> None:
+        lie = put(honest, "values.1.30", honest["values"][1][30] + 1)
+        sum_after = (lie["sum_before"] + self.form(leaves_case(), lie["values"])) % P
+        shard.refuses(put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]])), self.LEAF)
+
+    def test_values_out_of_range_that_pack_to_the_same_word(self, shard: Program, honest: Lie) -> None:
+        v = honest["values"][3]
+        lie = put(put(honest, "values.3.0", v[0] + 256), "values.3.1", v[1] - 1)
+        sum_after = (lie["sum_before"] + self.form(leaves_case(), lie["values"])) % P
+        lie = put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]]))
+        shard.refuses(lie, None, "values[i][k].assert_max_bit_size", "assert_values")
+
+    def test_challenges_of_another_rho(self, shard: Program, honest: Lie) -> None:
+        shard.refuses(put(honest, "rho", honest["rho"] + 1), "challenges: do not sum to zero")
+
+    def test_a_last_challenge_with_the_sum_made_to_fit(self, shard: Program, honest: Lie) -> None:
+        lie = put(honest, "last_challenge", honest["last_challenge"] + 1)
+        r = [*challenges(lie["rho"], 5)[:4], lie["last_challenge"]]
+        total = sum(sum(x * row[k] for x, row in zip(r, lie["values"], strict=True)) ** 2 for k in range(31))
+        link = hash_one([1, (lie["sum_before"] + total) % P, lie["blind_after"]])
+        shard.refuses(put(lie, "link_after", link), "challenges: do not sum to zero")
+
+    def test_a_wrong_sum_before(self, shard: Program, honest: Lie) -> None:
+        lie = put(honest, "sum_before", 1)
+        sum_after = (1 + self.form(leaves_case(), lie["values"])) % P
+        lie = put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]]))
+        shard.refuses(lie, self.LINK, self.BEFORE)
+
+    @pytest.mark.parametrize("name", ["link_before", "blind_before"])
+    def test_a_wrong_link_before(self, shard: Program, honest: Lie, name: str) -> None:
+        shard.refuses(put(honest, name, 7), self.LINK, self.BEFORE)
+
+    @pytest.mark.parametrize("name", ["link_after", "blind_after"])
+    def test_a_wrong_link_after(self, shard: Program, honest: Lie, name: str) -> None:
+        shard.refuses(put(honest, name, 7), self.LINK, self.AFTER)
+
+    def test_a_link_after_that_hides_another_sum(self, shard: Program, honest: Lie) -> None:
+        shard.refuses(put(honest, "link_after", hash_one([1, 3, honest["blind_after"]])), self.LINK, self.AFTER)
+
+    @pytest.mark.parametrize("moved", ["before", "after"])
+    def test_another_t(self, shard: Program, honest: Lie, moved: str) -> None:
+        """One link is made for the other t, the other is kept: each must have the t of its own place."""
+        case = leaves_case()
+        before = hash_one([1, honest["sum_before"], honest["blind_before"]])
+        after = hash_one([2, case.chain.sums[1], honest["blind_after"]])
+        lie = put(honest, "t", 1)
+        if moved == "before":
+            shard.refuses(put(lie, "link_before", before), self.LINK, self.AFTER)
+        else:
+            shard.refuses(put(lie, "link_after", after), self.LINK, self.BEFORE)
+
+
+class TestVerdict:
+    RHO = "rho: not of these distances"
+    LINK = "link: does not open to the running sum"
+
+    @pytest.fixture
+    def honest(self) -> Lie:
+        return leaves_case().verdict_inputs()
+
+    def test_another_rho(self, verdict: Program, honest: Lie) -> None:
+        """The challenges and the link follow from the other ρ; that ρ hashes these distances is what remains."""
+        case = leaves_case()
+        other = honest["rho"] + 1
+        r = challenges(other, 5)
+        pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
+        form = -sum(r[i] * r[j] * x for (i, j), x in zip(pairs, honest["distances"], strict=True)) % P
+        lie = {**honest, "rho": other, "last_challenge": r[-1]}
+        lie["link"] = hash_one([case.params.chunks, form, honest["link_blind"]])
+        verdict.refuses(lie, self.RHO)
+
+    def test_another_blind(self, verdict: Program, honest: Lie) -> None:
+        verdict.refuses(put(honest, "blind", 5), self.RHO)
+
+    def test_a_commitment_that_rho_does_not_hash(self, verdict: Program, honest: Lie) -> None:
+        verdict.refuses(put(honest, "commitments.3", 5), self.RHO)
+
+    def test_distances_claimed_after_rho(self, verdict: Program, honest: Lie) -> None:
+        case = leaves_case()
+        claimed = Krum(LEAVES_ROUND).of_distances(symmetric(case.outcome.distances, 0, 3, -9000))
+        verdict.refuses(case.verdict_inputs(claimed), self.RHO)
+
+    def test_distances_claimed_before_rho(self, verdict: Program) -> None:
+        """ρ hashes the wrong distances, and the chain sums the form of the true values under it."""
+        case, p = leaves_case(), LEAVES_ROUND
+        claimed = Krum(p).of_distances(symmetric(case.outcome.distances, 0, 3, -9000))
+        rho_ = rho(p, case.commitments, pair_list(claimed.distances), BLIND)
+        r = challenges(rho_, p.n)
+        pairs = [(i, j) for i in range(p.n) for j in range(i + 1, p.n)]
+        form = -sum(r[i] * r[j] * int(case.outcome.distances[i, j]) for i, j in pairs) % P
+        links = (*case.chain.links[:-1], hash_one([p.chunks, form, case.chain.blinds[-1]]))
+        verdict.refuses(case.verdict_inputs(claimed, replace(case.chain, rho=rho_, links=links)), self.LINK)
+
+    def test_a_distance_out_of_range_that_packs_to_the_same_word(self, verdict: Program, honest: Lie) -> None:
+        d = honest["distances"]
+        lie = put(put(honest, "distances.0", d[0] + (1 << LEAVES_ROUND.distance_bits)), "distances.1", d[1] - 1)
+        verdict.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+
+    def test_a_wrong_last_challenge(self, verdict: Program, honest: Lie) -> None:
+        lie = put(honest, "last_challenge", honest["last_challenge"] + 1)
+        verdict.refuses(lie, "challenges: do not sum to zero")
+
+    @pytest.mark.parametrize("name", ["chunks", "link", "link_blind"])
+    def test_another_end_of_the_chain(self, verdict: Program, honest: Lie, name: str) -> None:
+        verdict.refuses(put(honest, name, 3), self.LINK)
+
+    def test_the_rules_are_asserted_here_too(self, verdict: Program, honest: Lie) -> None:
+        case = leaves_case()
+        wrong = [*case.outcome.scores]
+        wrong[0] += 1
+        lie = {**honest, **rule_inputs(scored(case, wrong), case.params)}
+        lie["score"] = put(honest, "score.scores.0", wrong[0])["score"]
+        verdict.refuses(lie, "score: not the sum over the neighbours")
+        flipped = put(honest, "detection.beyond.3", 0)
+        verdict.refuses(put(flipped, "detection.flagged_inverse", 0), "threshold z: wrong side")
+        order = ascending(case.outcome.scores)
+        other = {"chosen": ones(5, order[1:2]), "pivot": case.outcome.scores[order[1]] * 5 + order[1]}
+        verdict.refuses({**honest, "selection": other}, "selection: not the lowest scores")
+
+
+HONEST_ADVICE: Lie = {
+    "uneven": {"x": 0xFABCD, "limbs": [0xCD, 0xAB, 0xF]},
+    "even": {"x": 0xABCD, "limbs": [0xCD, 0xAB]},
+    "short": {"bit": 1, "size": 12, "x": 12},
+    "wide": {"bit": 0, "size": 12, "x": P - 12},
+    "range_short": 2**20 - 1,
+    "range_wide": 2**20 - 1,
+}
+
+
+class TestCompare:
+    """Lies about what the library's hints supply."""
+
+    LIMB = "limbs[k].assert_max_bit_size::<LIMB>"
+    LAST = "limbs[BITS / LIMB].assert_max_bit_size"
+    SUM = "range: too wide"
+    LIBRARY = "x.assert_max_bit_size::<BITS>"
+
+    def test_honest(self, compare: Program) -> None:
+        compare.execute(HONEST_ADVICE)
+
+    @pytest.mark.parametrize("which", ["short", "wide"])
+    @pytest.mark.parametrize(("bit", "size"), [(1, 0), (0, 0), (1, 2**20 - 1), (0, 2**20 - 1)])
+    def test_both_signs_and_both_at_zero(self, compare: Program, which: str, bit: int, size: int) -> None:
+        compare.execute({**HONEST_ADVICE, which: {"bit": bit, "size": size, "x": (2 * bit - 1) * size % P}})
+
+    @pytest.mark.parametrize(
+        ("which", "limbs"),
+        [
+            ("uneven", [0x1CD, 0xAA, 0xF]),
+            ("uneven", [0xCD, 0x1AB, 0xE]),
+            ("uneven", [0xCD - 0x100, 0xAC, 0xF]),
+            ("even", [0x1CD, 0xAA]),
+        ],
+    )
+    def test_a_limb_too_wide_with_the_right_sum(self, compare: Program, which: str, limbs: list[int]) -> None:
+        lie = put(HONEST_ADVICE, f"{which}.limbs", [limb % P for limb in limbs])
+        compare.refuses(lie, None, self.LIMB)
+
+    def test_the_last_limb_too_wide(self, compare: Program) -> None:
+        lie = {**HONEST_ADVICE, "uneven": {"x": 2**20, "limbs": [0, 0, 16]}}
+        compare.refuses(lie, None, self.LAST)
+
+    def test_the_last_limb_of_a_whole_width_too_wide(self, compare: Program) -> None:
+        lie = {**HONEST_ADVICE, "even": {"x": 2**16, "limbs": [0, 256]}}
+        compare.refuses(lie, None, self.LIMB)
+
+    @pytest.mark.parametrize("which", ["uneven", "even"])
+    def test_limbs_of_another_number(self, compare: Program, which: str) -> None:
+        compare.refuses(put(HONEST_ADVICE, f"{which}.x", HONEST_ADVICE[which]["x"] + 1), self.SUM, "assert(sum == x")
+
+    @pytest.mark.parametrize("x", [2**20, P - 1])
+    def test_out_of_range_by_our_limbs(self, compare: Program, x: int) -> None:
+        compare.refuses({**HONEST_ADVICE, "range_short": x}, self.SUM, "assert(sum == x", "assert_limbs")
+
+    @pytest.mark.parametrize("x", [2**20, P - 1])
+    def test_out_of_range_by_the_proof_systems_limbs(self, compare: Program, x: int) -> None:
+        compare.refuses({**HONEST_ADVICE, "range_wide": x}, None, self.LIBRARY, "assert_range::<BITS, WIDE>")
+
+    @pytest.mark.parametrize(("which", "statement"), [("short", "assert(sum == x"), ("wide", LIBRARY)])
+    @pytest.mark.parametrize("bit", [0, 1])
+    @pytest.mark.parametrize("size", [2**20, P - 12], ids=["too wide", "negative"])
+    def test_a_size_out_of_range(self, compare: Program, which: str, statement: str, bit: int, size: int) -> None:
+        """A negative size would make up for the wrong sign."""
+        lie = {**HONEST_ADVICE, which: {"bit": bit, "size": size, "x": (2 * bit - 1) * size % P}}
+        compare.refuses(lie, None, statement, "assert_range::<BITS, LIMB>(size)", "assert_size")
+
+    @pytest.mark.parametrize("which", ["short", "wide"])
+    @pytest.mark.parametrize("bit", [2, P - 1, inverse(2)])
+    def test_a_bit_that_is_no_bit(self, compare: Program, which: str, bit: int) -> None:
+        lie = {**HONEST_ADVICE, which: {"bit": bit, "size": 12, "x": (2 * bit - 1) * 12 % P}}
+        compare.refuses(lie, f"{which}: wrong sign", BIT)
+
+    @pytest.mark.parametrize("which", ["short", "wide"])
+    @pytest.mark.parametrize(("bit", "x"), [(1, P - 12), (0, 12), (1, 13), (0, P - 13)])
+    def test_another_number_than_sign_times_size(self, compare: Program, which: str, bit: int, x: int) -> None:
+        lie = {**HONEST_ADVICE, which: {"bit": bit, "size": 12, "x": x}}
+        compare.refuses(lie, f"{which}: wrong sign", SIGN)
