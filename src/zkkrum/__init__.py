@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from zkkrum.krum import Verdict as Verdict
     from zkkrum.params import Params as Params
     from zkkrum.params import Round as Round
+    from zkkrum.parties import Terms as Terms
+    from zkkrum.parties import commit_update as commit_update
+    from zkkrum.parties import open_round as open_round
     from zkkrum.prove import Material as Material
     from zkkrum.prove import Proved as Proved
-    from zkkrum.prove import Terms as Terms
-    from zkkrum.prove import commit_update as commit_update
     from zkkrum.prove import load as load_round_directory  # noqa: F401
-    from zkkrum.prove import open_round as open_round
     from zkkrum.prove import prove as prove_round  # noqa: F401
     from zkkrum.quantize import dequantize as dequantize
     from zkkrum.quantize import quantize as quantize
@@ -36,10 +36,10 @@ _HOMES = {
     "Round": "params",
     "Material": "prove",
     "Proved": "prove",
-    "Terms": "prove",
-    "commit_update": "prove",
+    "Terms": "parties",
+    "commit_update": "parties",
     "load_round_directory": "prove:load",
-    "open_round": "prove",
+    "open_round": "parties",
     "prove_round": "prove:prove",
     "dequantize": "quantize",
     "quantize": "quantize",

@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +38,7 @@ from zkkrum.files import whole_folder, write_whole
 from zkkrum.jobs import Job, JobProof, dask_executor, default_jobs, local_executor, run_all, run_job
 from zkkrum.krum import FloatOutcome, Krum, Outcome, float_krum, squared_distances
 from zkkrum.params import Params, Round
+from zkkrum.parties import DEFAULT_TERMS, Terms, commit_update, default_clip, open_round
 from zkkrum.poseidon2 import Hash
 from zkkrum.quantize import clipped_share, quantize
 from zkkrum.rounds import (
@@ -46,33 +46,13 @@ from zkkrum.rounds import (
     clients_of_updates,
     load_commitments,
     load_round,
-    save_commitment,
-    save_opening,
     save_round,
 )
 from zkkrum.toolchain import Toolchain, gates_for, points_available, points_for
 from zkkrum.updates import Update, check_same_layout, layout_hash
 from zkkrum.verify import Progress, Verification, silent, verify
 
-CLIP_IN_RMS = 4.0
-"""Default clip, in root mean squares of the median client's update."""
-
-
 # What is proved
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Parameters for updates that come without a ``round.toml``; `None` means the protocol's default."""
-
-    b: int = 12
-    clip: float | None = None
-    overrides: Mapping[str, object] = field(default_factory=dict)
-    """Any of f, m, score, detection, z, gamma, chunk of `Params.of`."""
-    shard_gates: int = forecast.SHARD_GATES
-
-
-DEFAULT_TERMS = Terms()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,45 +67,6 @@ class Material:
     commitments: Sequence[int]
     by_clients: bool
     updates: Sequence[Update] | None = None
-
-
-def default_clip(updates: Sequence[Update]) -> float:
-    """Return four times the root mean square of the median client, a bound that few can move."""
-    rms = sorted(float(np.sqrt(np.mean(u.vector**2))) for u in updates)
-    return CLIP_IN_RMS * rms[(len(rms) - 1) // 2] or 1.0
-
-
-def open_round(
-    roster: Sequence[str], d: int, clip: float, terms: Terms = DEFAULT_TERMS, *, subject: bytes = bytes(32)
-) -> Round:
-    """Return a round with a fresh id and the default chunk.
-
-    Raises
-    ------
-    InputError
-        If a bound of the protocol does not hold.
-    """
-    options = dict(terms.overrides)
-    params = Params.of(len(roster), d, terms.b, **options)  # type: ignore[arg-type]
-    if not options.get("chunk"):
-        params = replace(params, chunk=forecast.default_chunk(params, terms.shard_gates))
-    return Round(params, clip, tuple(roster), round_id=secrets.token_bytes(32), subject=subject)
-
-
-def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tuple[Opening, int]:
-    """Quantize an update and commit to it with a fresh salt: what a client does.
-
-    Raises
-    ------
-    InputError
-        If the client is not in the roster or the update does not have d coordinates.
-    """
-    if client not in round.roster:
-        raise InputError(f"client {client!r} is not in the roster of this round")
-    if update.vector.shape != (round.params.d,):
-        raise InputError(f"client {client!r}: expected d = {round.params.d} coordinates, found {update.vector.size}")
-    opening = Opening(quantize(update.vector, round.clip, round.params.b), fresh_secret())
-    return opening, commit(round, round.roster.index(client), opening, hash)
 
 
 def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Progress = silent) -> Material:
@@ -463,8 +404,7 @@ def _save(path: Path, material: Material) -> None:
     round = material.round
     save_round(home.round_file, round)
     for client, opening, commitment in zip(round.roster, material.openings, material.commitments, strict=True):
-        save_opening(home.openings / f"{client}.npz", opening, round.params.b)
-        save_commitment(home.commitments / f"{client}.json", client, round.context, commitment)
+        home.save_commitment(round, client, opening, commitment)
 
 
 # The two forms

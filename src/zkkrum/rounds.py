@@ -219,6 +219,11 @@ class RoundDirectory:
         """Who is Byzantine; for tests and reports."""
         return self.path / "truth.json"
 
+    def save_commitment(self, round: Round, client: str, opening: Opening, commitment: int) -> None:
+        """Write what a client publishes and what it sends to the server."""
+        save_opening(self.openings / f"{client}.npz", opening, round.params.b)
+        save_commitment(self.commitments / f"{client}.json", client, round.context, commitment)
+
     def load_updates(self, roster: Sequence[str]) -> list[Update] | None:
         """Load every client's raw update in roster order, or None where there is no ``updates/``."""
         if not self.updates.is_dir():

@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from zkkrum.attacks import attacked_round, honest_updates
-from zkkrum.commitment import Opening
 from zkkrum.errors import InputError
 from zkkrum.files import whole_folder, write_whole
 from zkkrum.params import Round
+from zkkrum.parties import DEFAULT_TERMS, Terms, commit_update, default_clip, open_round
 from zkkrum.poseidon2 import Hash
-from zkkrum.prove import DEFAULT_TERMS, Terms, commit_update, default_clip, open_round
-from zkkrum.rounds import RoundDirectory, save_commitment, save_opening, save_round
+from zkkrum.rounds import RoundDirectory, save_round
 from zkkrum.updates import SUFFIXES, Tensors, check_same_layout, flatten, layout_hash, save_update
 
 
@@ -94,16 +93,10 @@ def write_round(
         save_round(home.round_file, round)
         for client, update, raw in zip(names, updates, tensors, strict=True):
             save_update(home.updates / f"{client}{suffix}", raw)
-            write_commitment(home, round, client, *commit_update(round, client, update, hash))
+            home.save_commitment(round, client, *commit_update(round, client, update, hash))
         record = {"byzantine": truth.byzantine, "attack": truth.attack, "strength": truth.strength, "seed": truth.seed}
         write_whole(home.truth, (json.dumps(record, indent=2) + "\n").encode())
     return round
-
-
-def write_commitment(home: RoundDirectory, round: Round, client: str, opening: Opening, commitment: int) -> None:
-    """Write what a client publishes and what it sends to the server."""
-    save_opening(home.openings / f"{client}.npz", opening, round.params.b)
-    save_commitment(home.commitments / f"{client}.json", client, round.context, commitment)
 
 
 def read_truth(home: RoundDirectory) -> Truth:

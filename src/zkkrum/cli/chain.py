@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zkkrum import prove as proving
 from zkkrum import simulate as simulation
 from zkkrum.attacks import ATTACKS
 from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say
@@ -25,6 +24,7 @@ from zkkrum.evm import demo
 from zkkrum.evm import export as exporting
 from zkkrum.evm.solidity import CODE_SIZE_MAX
 from zkkrum.params import Params
+from zkkrum.parties import Terms, open_round
 from zkkrum.toolchain import Toolchain
 
 plain_option = click.option(
@@ -43,9 +43,9 @@ def _spinner() -> Iterator[Callable[[str], None]]:
         yield lambda what: status.update(escape(what))
 
 
-def _params(clients: int, dimension: int, terms: proving.Terms) -> Params:
+def _params(clients: int, dimension: int, terms: Terms) -> Params:
     names = simulation.client_names(clients)
-    return proving.open_round(names, dimension, terms.clip or 1.0, terms).params
+    return open_round(names, dimension, terms.clip or 1.0, terms).params
 
 
 @click.command()
@@ -66,7 +66,7 @@ def export(
     out: Path,
     check: Path | None,
     plain_verifier: bool,
-    terms: proving.Terms,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Write the Solidity verifier, KrumRounds and, for a BUNDLE, its calldata.
@@ -125,7 +125,7 @@ def onchain_demo(
     out: Path | None,
     table: bool,
     plain_verifier: bool,
-    terms: proving.Terms,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Run a round's whole life on an EVM: deploy, open, commit, prove, submit, slash; print the gas of each step.

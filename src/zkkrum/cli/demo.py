@@ -19,6 +19,7 @@ from zkkrum.cli.console import folder, print_json, progress_bar, say
 from zkkrum.cli.rounds import print_proved, print_verification
 from zkkrum.errors import InputError, ReferenceStringError
 from zkkrum.gates import round_gates
+from zkkrum.parties import open_round
 from zkkrum.poseidon2 import hash_many
 from zkkrum.rounds import RoundDirectory
 from zkkrum.toolchain import Toolchain, points_for
@@ -65,7 +66,7 @@ def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
         names = simulation.client_names(CLIENTS)
         truth = simulation.Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
         d = sum(t.size for t in tensors[0].values())
-        params = proving.open_round(names, d, 1.0).params
+        params = open_round(names, d, 1.0).params
         try:
             tools.reference_string(points_for(round_gates(params)))
         except ReferenceStringError as error:

@@ -36,6 +36,7 @@ from zkkrum.field import to_hex
 from zkkrum.gates import SHARD_GATES, largest_chunk
 from zkkrum.krum import Verdict
 from zkkrum.params import BITS, Detection, Round, Score, parse_fraction
+from zkkrum.parties import Terms, commit_update, open_round
 from zkkrum.poseidon2 import Hash, hash_many
 from zkkrum.quantize import clipped_share
 from zkkrum.rounds import RoundDirectory, load_round, save_round
@@ -92,7 +93,7 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "gamma": parse_fraction(gamma, "--gamma") if gamma else None,
         }
         ceiling = forecasts.gates_within(max_memory) if max_memory else shard_gates
-        return command(terms=proving.Terms(int(bits), clip, overrides, ceiling), **others)
+        return command(terms=Terms(int(bits), clip, overrides, ceiling), **others)
 
     decorated: Callable[..., Any] = with_terms
     for option in reversed(TERMS_OPTIONS):
@@ -144,7 +145,7 @@ def simulate(
     heterogeneity: float,
     seed: int,
     suffix: str,
-    terms: proving.Terms,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Make a round directory OUT [default: ./round] of honest and Byzantine clients."""
@@ -167,7 +168,7 @@ def simulate(
 @click.option("--dimension", "-d", type=int, required=True)
 @terms_options
 @json_option
-def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: proving.Terms, as_json: bool) -> None:
+def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: Terms, as_json: bool) -> None:
     """Open a round: write its parameters and roster, with a fresh id, to OUT [default: ./round.toml]."""
     if out.exists():
         raise InputError(f"{out}: already exists", "a round id is never used twice: choose another file")
@@ -175,7 +176,7 @@ def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: proving.Ter
         raise InputError(
             "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
         )
-    round = proving.open_round(roster, dimension, terms.clip, terms)
+    round = open_round(roster, dimension, terms.clip, terms)
     save_round(out, round)
     if as_json:
         print_json({"round": str(out), "context": to_hex(round.context), "chunk": round.params.chunk})
@@ -206,8 +207,8 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
             "a client commits once to a round; a new attempt needs a new round id",
         )
     loaded = load_update(update, who)
-    opening, commitment = proving.commit_update(round, who, loaded, _hash_for(round.params.d))
-    simulation.write_commitment(home, round, who, opening, commitment)
+    opening, commitment = commit_update(round, who, loaded, _hash_for(round.params.d))
+    home.save_commitment(round, who, opening, commitment)
     clipped = clipped_share(loaded.vector, round.clip)
     report = {
         "client": who,
@@ -240,7 +241,7 @@ def estimate(
     dimension: int | None,
     form: str,
     jobs: int,
-    terms: proving.Terms,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Forecast gates, points, memory, time and sizes of ROUND, or of --clients and --dimension, running nothing."""
@@ -248,7 +249,7 @@ def estimate(
         file = round_path if round_path.is_file() else RoundDirectory(round_path).round_file
         params = load_round(file).params
     elif clients and dimension:
-        params = proving.open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
+        params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
     found = forecasts.estimate(params, form, jobs)
@@ -291,7 +292,7 @@ def prove(
     resume: bool,
     restart: bool,
     keep: bool,
-    terms: proving.Terms,
+    terms: Terms,
     as_json: bool,
 ) -> None:
     """Prove the verdict on ROUND and write a bundle anybody can verify.

@@ -25,7 +25,8 @@ from zkkrum.evm.rounds import Outcome, Rounds, Terms, deploy_verifier
 from zkkrum.gates import SHARD_GATES, round_gates
 from zkkrum.krum import Krum, Verdict, bitmap
 from zkkrum.params import Params, Round
-from zkkrum.prove import CLIP_IN_RMS, Material, prove
+from zkkrum.parties import CLIP_IN_RMS
+from zkkrum.prove import Material, prove
 from zkkrum.quantize import Floats, Integers, quantize
 from zkkrum.toolchain import Toolchain
 
