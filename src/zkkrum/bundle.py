@@ -22,6 +22,7 @@ from zkkrum import __version__
 from zkkrum.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
 from zkkrum.errors import InputError
 from zkkrum.field import from_bytes, to_bytes, to_hex
+from zkkrum.files import explained
 from zkkrum.krum import Verdict
 from zkkrum.params import Params, Round
 from zkkrum.rounds import RoundFile, Strict, first_problem
@@ -216,8 +217,9 @@ class Manifest(Strict):
 def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
     """Write the files of a bundle into an existing folder."""
     for name, data in {**files, MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()}.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(data)
+        with explained(folder / name):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -8,25 +8,30 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.circuit import Built, Circuit, Inputs, build, gates, to_toml, verification_key
-from zkkrum.errors import InputError
+from zkkrum.errors import InputError, ResourceError
+from zkkrum.extras import require
+from zkkrum.files import explained
 from zkkrum.toolchain import Toolchain, points_for
 
 JOB_MEGABYTES = 200
 """What one proof of 2^15 gates takes at most, its share of the witness server included (measured: 100)."""
+SCHEDULER_TIMEOUT = 10
+"""Seconds to wait for a Dask scheduler to answer."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,22 @@ def _process_home() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="zkkrum-")
 
 
-_staging = threading.Lock()
+_preparing = threading.Lock()
+"""Each shape is compiled, given its key and staged by one thread, while the others wait for it."""
 
 
 def _stage(built: Built, home: Path) -> Path:
     """Copy a compiled program into a private folder, where its inputs may stand beside it."""
     folder = home / built.circuit.key_id[:16]
-    with _staging:
-        if not folder.is_dir():
-            scratch = folder.with_suffix(".partial")
-            shutil.rmtree(scratch, ignore_errors=True)
-            shutil.copytree(built.folder.parent, scratch)
-            scratch.rename(folder)
+    if not folder.is_dir():
+        scratch = folder.with_suffix(".partial")
+        shutil.rmtree(scratch, ignore_errors=True)
+        for path in built.folder.parent.rglob("*"):  # copytree would hide that a disk is full
+            if path.is_file():
+                target = scratch / path.relative_to(built.folder.parent)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        scratch.rename(folder)
     return folder / built.circuit.crate
 
 
@@ -94,18 +103,28 @@ def run_job(job: Job, home: Path | None = None, tools: Toolchain | None = None, 
     ------
     ConstraintError
         If the inputs do not satisfy the circuit.
+    ResourceError
+        If memory or disk ran out.
     """
-    tools = tools or process_tools()
-    built = build(job.circuit, tools)
-    verification_key(built, tools)
-    folder = _stage(built, home or Path(_process_home().name))
-    inputs, out = folder / f"{job.name}.toml", folder / "target" / job.name
+    tools, home = tools or process_tools(), home or Path(_process_home().name)
+    with explained(home):
+        return _run_job(job, home, tools, keep)
+
+
+def _run_job(job: Job, home: Path, tools: Toolchain, keep: bool) -> JobProof:
+    with _preparing:
+        built = build(job.circuit, tools)
+        verification_key(built, tools)
+        folder = _stage(built, home)
+    # Nobody else writes here: after a kill -9 a bb of the earlier run may still be at work on the same job.
+    name = f"{job.name}-{secrets.token_hex(4)}"
+    inputs, out = folder / f"{name}.toml", folder / "target" / name
     witness: Path | None = None
     try:
         inputs.touch(mode=0o600)
         inputs.write_text(to_toml(job.inputs))
         started = time.perf_counter()
-        witness = tools.nargo.execute(folder, witness=job.name, prover=job.name)
+        witness = tools.nargo.execute(folder, witness=name, prover=name)
         solved = time.perf_counter()
         crs = tools.reference_string(points_for(gates(built, tools)))
         proof = tools.bb.prove(built.artifact, witness, built.vk, out, crs, threads=job.threads)
@@ -144,14 +163,15 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
     Raises
     ------
     InputError
-        If Dask is not installed, or no scheduler or worker answers at ``address``.
+        If no scheduler answers at ``address``, or it has no workers.
+    ToolMissingError
+        If Dask is not installed.
+    ResourceError
+        If scheduler or workers are lost for good.
     """
+    distributed = require("distributed", "dask")
     try:
-        from distributed import Client
-    except ImportError as error:
-        raise InputError("--scheduler needs Dask, which is not installed", "pip install 'zkkrum[dask]'") from error
-    try:
-        client = Client(address, timeout=10)
+        client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}", "start one with `dask scheduler`") from error
     with client:
@@ -160,9 +180,18 @@ def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
             raise InputError(f"the Dask scheduler at {address} has no workers", "start some with `dask worker`")
         slots = sum(int(w.get("resources", {}).get("proof", 0)) for w in workers)
         options: dict[str, Any] = {"resources": {"proof": 1}} if slots else {}
-        executor = client.get_executor(pure=False, retries=3, **options)
+        # A worker that dies costs no retry: the scheduler hands its jobs to others.
+        executor = client.get_executor(pure=False, retries=1, **options)
         try:
             yield executor, slots or sum(int(w["nthreads"]) for w in workers)
+        except distributed.KilledWorker as error:
+            raise ResourceError(
+                f"the Dask workers died again and again: {error}", "give them more memory; then --resume"
+            ) from error
+        except CancelledError as error:
+            raise ResourceError(
+                f"the Dask scheduler at {address} dropped the proofs, or is gone", "start it again; then --resume"
+            ) from error
         finally:
             executor.shutdown(wait=False)
 

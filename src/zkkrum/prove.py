@@ -6,8 +6,10 @@ Must not print. Nothing is written before the proof has been checked against the
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,11 +32,12 @@ from zkkrum.circuit import (
     shard_inputs,
     verdict_circuit,
     verdict_inputs,
+    verification_key,
 )
 from zkkrum.commitment import Chain, Opening, commit, fresh_secret, leaves
 from zkkrum.errors import InputError, ReferenceStringError, ToolFailedError
 from zkkrum.field import from_hex, to_bytes, to_hex
-from zkkrum.files import whole_folder, write_whole
+from zkkrum.files import explained, whole_folder, write_whole
 from zkkrum.jobs import Job, JobProof, dask_executor, default_jobs, local_executor, run_all, run_job
 from zkkrum.krum import FloatOutcome, Krum, Outcome, float_krum, squared_distances
 from zkkrum.params import Params, Round
@@ -101,7 +104,7 @@ def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Pr
 def load_unfinished(directory: Path, bundle: Path, hash: Hash) -> Material | None:
     """Load what an interrupted run committed on the spot, checked against the updates; None where it did not."""
     saved = RoundDirectory(work_path(bundle) / "round")
-    if not saved.openings.is_dir():
+    if not saved.openings.is_dir() or not Work(work_path(bundle)).secrets.is_file():
         return None
     material = load(saved.path, hash)
     updates = RoundDirectory(directory).load_updates(material.round.roster)
@@ -366,36 +369,62 @@ def _work_directory(
     work = Work(work_path(bundle))
     fingerprint = _fingerprint(material, form)
     if work.path.exists() and (restart or not work.secrets.is_file()):
-        shutil.rmtree(work.path)
-    if work.path.exists():
-        state = json.loads(work.secrets.read_text())
-        if not resume:
-            raise InputError(
-                f"an unfinished run is in {work.path}", "finish it with --resume, or drop it with --restart"
-            )
-        if state.get("fingerprint") != fingerprint:
-            raise InputError(
-                f"{work.path}: belongs to other inputs (round, commitments or circuits have changed since)",
-                "restore them, or drop the unfinished run with --restart",
-            )
-    elif resume and form == files.SHARDED:
-        raise InputError(f"nothing to resume: {work.path} does not exist", "run it without --resume")
-    else:
-        work.path.mkdir(parents=True, mode=0o700)
-        if form == files.SHARDED:
-            blinds = [to_hex(fresh_secret()) for _ in range(material.round.params.chunks + 1)]
-            state = {"version": STATE_VERSION, "fingerprint": fingerprint, "blind": blinds[0], "blinds": blinds[1:]}
-            if not material.by_clients:
-                _save(work.path / "round", material)
-            write_whole(work.secrets, json.dumps(state).encode(), mode=0o600)
+        with _alone(work):
+            shutil.rmtree(work.path)
+    fresh = not work.path.exists()
+    if fresh:
+        if resume and form == files.SHARDED:
+            raise InputError(f"nothing to resume: {work.path} does not exist", "run it without --resume")
+        with explained(work.path):
+            work.path.mkdir(parents=True, mode=0o700)
+    with _alone(work):
+        try:
+            if not fresh:
+                _check_unfinished(work, fingerprint, resume)
+            elif form == files.SHARDED:
+                _begin(work, material, fingerprint)
+            yield work
+        except BaseException:
+            if not keep and not work.secrets.is_file():
+                shutil.rmtree(work.path, ignore_errors=True)
+            raise
+        if not keep:
+            shutil.rmtree(work.path)
+
+
+@contextlib.contextmanager
+def _alone(work: Work) -> Iterator[None]:
+    """Keep other runs out of the work directory; the system gives it free when we end, however we end."""
+    folder = os.open(work.path, os.O_RDONLY)
     try:
-        yield work
-    except BaseException:
-        if not keep and not work.secrets.is_file():
-            shutil.rmtree(work.path, ignore_errors=True)
-        raise
-    if not keep:
-        shutil.rmtree(work.path)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            hint = "wait for it, or choose another path with -o"
+            raise InputError(f"another run is at work in {work.path}", hint) from None
+        yield
+    finally:
+        os.close(folder)
+
+
+def _begin(work: Work, material: Material, fingerprint: str) -> None:
+    """Write down what a sharded run needs to be resumed."""
+    blinds = [to_hex(fresh_secret()) for _ in range(material.round.params.chunks + 1)]
+    state = {"version": STATE_VERSION, "fingerprint": fingerprint, "blind": blinds[0], "blinds": blinds[1:]}
+    if not material.by_clients:
+        _save(work.path / "round", material)
+    write_whole(work.secrets, json.dumps(state).encode(), mode=0o600)
+
+
+def _check_unfinished(work: Work, fingerprint: str, resume: bool) -> None:
+    """Refuse to go on with what was begun for something else, or unasked."""
+    if not resume:
+        raise InputError(f"an unfinished run is in {work.path}", "finish it with --resume, or drop it with --restart")
+    if json.loads(work.secrets.read_text()).get("fingerprint") != fingerprint:
+        raise InputError(
+            f"{work.path}: belongs to other inputs (round, commitments or circuits have changed since)",
+            "restore them, or drop the unfinished run with --restart",
+        )
 
 
 def _save(path: Path, material: Material) -> None:
@@ -455,12 +484,13 @@ def _shards(
     }
     data: dict[str, bytes] = {}
     seconds = {"witness": 0.0, "prove": 0.0}
-    for t in range(p.chunks):  # what an earlier run finished
+    for t in range(p.chunks):  # what an earlier run finished, and no crash has damaged
         names = files.shard_files(t)
         with contextlib.suppress(OSError):
-            found = [(work.path / name).read_bytes() for name in names]
-            if found[1] == expected[t]:
-                data |= zip(names, found, strict=True)
+            proof, public_inputs = ((work.path / name).read_bytes() for name in names)
+            key = verification_key(build(shard_circuit(p, len(ranges[t])), tools), tools)
+            if public_inputs == expected[t] and tools.bb.verify(key, proof, public_inputs):
+                data |= zip(names, (proof, public_inputs), strict=True)
     missing = [t for t in range(p.chunks) if files.shard_files(t)[0] not in data]
     total = p.chunks + 1
 

@@ -23,7 +23,8 @@ from zkkrum.commitment import of_leaves
 from zkkrum.field import from_bytes, from_hex, to_bytes, to_hex
 from zkkrum.krum import Verdict
 from zkkrum.params import Params, Round
-from zkkrum.prove import Material, Proved, Terms, commit_update, load, open_round, prove
+from zkkrum.parties import Terms, commit_update, open_round
+from zkkrum.prove import Material, Proved, load, prove
 from zkkrum.rounds import RoundDirectory, RoundFile, save_commitment, save_opening, save_round
 from zkkrum.toolchain import Toolchain
 from zkkrum.updates import SINGLE, Update, flatten

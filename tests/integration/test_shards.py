@@ -37,7 +37,8 @@ from zkkrum.field import P, to_hex
 from zkkrum.jobs import Job, JobProof, run_all, run_job
 from zkkrum.krum import Krum, Outcome, squared_distances
 from zkkrum.params import Params, Round
-from zkkrum.prove import Terms, load, plan, prove
+from zkkrum.parties import Terms
+from zkkrum.prove import load, plan, prove
 from zkkrum.toolchain import Toolchain
 from zkkrum.verify import verify
 
