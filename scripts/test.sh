@@ -2,4 +2,9 @@
 # Install what the tests need and run all of them; arguments go to pytest.
 source "$(dirname "$0")/environment.sh"
 install test
+# One test looks at a report in a real browser.
+if ! command -v chromium chromium-browser google-chrome >/dev/null && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; } >/dev/null ||
+        echo "chromium could not be installed" >&2
+fi
 exec .venv/bin/python -m pytest "$@"
