@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from zkkrum.attacks import attacked_round
 from zkkrum.errors import InputError
 from zkkrum.evaluate import Tally, judge
+from zkkrum.history import load_past_round
 from zkkrum.krum import Brackets, Mad, detect, scores, squared_distances
 from zkkrum.params import Detection, Params, Round
-from zkkrum.quantize import Integers, dequantize, quantize
-from zkkrum.rounds import RoundDirectory, load_round
-from zkkrum.updates import check_same_layout
+from zkkrum.quantize import Integers, dequantize
+from zkkrum.rounds import RoundDirectory
+from zkkrum.simulate import read_truth
 
 CONFIDENCE = 0.95
 MIN_ROUNDS = 3
@@ -369,26 +370,20 @@ def cost(
 
 
 def load_clean_round(path: Path) -> tuple[Round, Integers]:
-    """Read a past round: its openings, or where there are none its raw updates, quantized.
+    """Read a past round as `load_past_round` does.
 
-    Returns
-    -------
-    round
-        From ``round.toml``.
-    q
-        Quantized updates, shape (n, d), in roster order.
+    Raises
+    ------
+    InputError
+        Also where the round's ``truth.json`` names attackers.
     """
-    directory = RoundDirectory(path)
-    round = load_round(directory.round_file)
-    if directory.openings.is_dir():
-        return round, np.stack([opening.q for opening in directory.load_openings(round)])
-    updates = directory.load_updates(round.roster)
-    if updates is None:
-        raise InputError(f"{path}: expected openings/ or updates/, found neither")
-    check_same_layout(updates)
-    if updates[0].vector.size != round.params.d:
-        raise InputError(f"{path}: expected updates of {round.params.d} values (d), found {updates[0].vector.size}")
-    return round, quantize(np.stack([u.vector for u in updates]), round.clip, round.params.b)
+    home = RoundDirectory(path)
+    if home.truth.is_file() and (attackers := read_truth(home).byzantine):
+        raise InputError(
+            f"{path}: not a clean round: {home.truth.name} names {len(attackers)} Byzantine clients",
+            "thresholds come from rounds in which nobody attacked",
+        )
+    return load_past_round(path)
 
 
 def same_rules(rounds: Sequence[tuple[Path, Round]]) -> Params:

@@ -22,7 +22,8 @@ from zkkrum.errors import InputError
 from zkkrum.extras import require
 from zkkrum.krum import Krum, Outcome
 from zkkrum.params import Params
-from zkkrum.prove import Material, Terms, open_round
+from zkkrum.parties import Terms, open_round
+from zkkrum.prove import Material
 from zkkrum.prove import prove as prove_round
 from zkkrum.quantize import Integers, dequantize, quantize
 from zkkrum.toolchain import Toolchain

@@ -204,6 +204,15 @@ def test_a_round_under_way_keeps_its_thresholds(rounds: list[Path], tmp_path: Pa
     assert not (tmp_path / "c.toml").exists()
 
 
+def test_a_round_known_to_be_attacked_is_refused(rounds: list[Path]) -> None:
+    truth = {"byzantine": ["c3"], "attack": "scale", "strength": None, "seed": 0}
+    RoundDirectory(rounds[1]).truth.write_text(json.dumps(truth))
+    with pytest.raises(InputError, match="round1: not a clean round"):
+        load_clean_round(rounds[1])
+    RoundDirectory(rounds[1]).truth.write_text(json.dumps({**truth, "byzantine": []}))
+    assert load_clean_round(rounds[1])[1].shape == (10, 200)
+
+
 def test_rounds_must_be_of_one_federation(rounds: list[Path]) -> None:
     loaded = [(path, load_clean_round(path)[0]) for path in rounds[:2]]
     other = replace(loaded[1][1], params=Params.of(n=10, d=200, score=Score.ALL_PAIRS))
