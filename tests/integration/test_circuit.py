@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ from zkkrum.circuit import round_circuit, rule_inputs, shard_circuit, verdict_ci
 from zkkrum.commitment import challenges, rho
 from zkkrum.field import P, pack
 from zkkrum.jobs import Job, run_job
-from zkkrum.krum import Brackets, Krum, Mad, lower_median, pair_list
+from zkkrum.krum import Brackets, Krum, Mad, Outcome, lower_median, pair_list
 from zkkrum.params import Detection, Params, Score
 from zkkrum.poseidon2 import hash_one
 from zkkrum.toolchain import Toolchain
@@ -129,6 +130,29 @@ def clients_with(inputs: Lie, bits: str, value: int) -> list[int]:
     found = [i for i, bit in enumerate(inputs["detection"][bits]) if bit == value]
     assert found
     return found
+
+
+def unordered_distances(case: Case) -> tuple[Outcome, list[int]]:
+    """Return distances in the field that pack to the words of the true ones, satisfy the form and sum to any scores
+    one likes, here to those that frame client 0 for client 5: nothing but their range forbids them."""
+    p, true = case.params, pair_list(case.outcome.distances)
+    pairs = list(combinations(range(p.n), 2))
+    r = challenges(rho(p, case.commitments, true, BLIND), p.n)
+    scores = list(case.outcome.scores)
+    scores[0], scores[5] = scores[5], scores[0]
+    width, per = p.distance_bits, 252 // p.distance_bits
+    same_words = [
+        [1 << width * (k % per) if k // per == w else 0 for k in range(p.pairs)] for w in range(-(-p.pairs // per))
+    ]
+    same_form = [[r[i] * r[j] for i, j in pairs]]
+    sums = [[int(client in pair) for pair in pairs] for client in range(p.n)]
+    gained = [a - b for a, b in zip(scores, case.outcome.scores, strict=True)]
+    change = solve([*same_words, *same_form, *sums], [0] * len([*same_words, *same_form]) + gained)
+    distances = [(x + y) % P for x, y in zip(true, change, strict=True)]
+    assert [word % P for word in pack(distances, width)] == pack(true, width)
+    framed = scored(case, scores)
+    assert framed.verdict.flagged == (0,)
+    return framed, distances
 
 
 class TestHonest:
@@ -315,34 +339,14 @@ class TestDistances:
         r = challenges(rho(MAD_ROUND, case.commitments, lie["distances"], BLIND), 6)
         values = [[int(x) for x in row] for row in q + 128]
         left = sum(sum(r[i] * values[i][k] for i in range(5)) ** 2 for k in range(3))
-        rest = sum(r[i] * r[j] * int(d[i, j]) for i in range(5) for j in range(i + 1, 5))
+        rest = sum(r[i] * r[j] * int(d[i, j]) for i, j in combinations(range(5), 2))
         last = -(left + rest) * inverse(sum(r[i] * int(d[i, 5]) for i in range(5))) % P
         mad.refuses({**lie, "last_challenge": last}, "challenges: do not sum to zero")
 
     def test_distances_that_are_no_integers(self, brackets: Program) -> None:
-        """Distances in the field that pack to the words of the true ones, satisfy the form and sum to any scores one
-        likes, here to those that frame client 0: only their range forbids them."""
         case = brackets_case()
-        p, true = case.params, pair_list(case.outcome.distances)
-        pairs = [(i, j) for i in range(p.n) for j in range(i + 1, p.n)]
-        r = challenges(rho(p, case.commitments, true, BLIND), p.n)
-        scores = list(case.outcome.scores)
-        scores[0], scores[5] = scores[5], scores[0]
-        per = 252 // p.distance_bits
-        same_words = [
-            [1 << p.distance_bits * (k % per) if k // per == w else 0 for k in range(len(pairs))]
-            for w in range(-(-len(pairs) // per))
-        ]
-        same_form = [[r[i] * r[j] for i, j in pairs]]
-        wanted_scores = [[int(c in pair) for pair in pairs] for c in range(p.n)]
-        gained = [a - b for a, b in zip(scores, case.outcome.scores, strict=True)]
-        change = solve([*same_words, *same_form, *wanted_scores], [0] * (len(same_words) + 1) + gained)
-        framed = scored(case, scores)
-        assert framed.verdict.flagged == (0,)
-        lie = {**case.inputs(framed), "distances": [(x + y) % P for x, y in zip(true, change, strict=True)]}
-        assert pack(lie["distances"], p.distance_bits) != pack(true, p.distance_bits)
-        assert [w % P for w in pack(lie["distances"], p.distance_bits)] == pack(true, p.distance_bits)
-        lie["last_challenge"] = r[-1]
+        framed, distances = unordered_distances(case)
+        lie = {**case.inputs(framed), "distances": distances, "last_challenge": case.inputs()["last_challenge"]}
         brackets.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
 
 
@@ -755,7 +759,7 @@ class TestVerdict:
         case = leaves_case()
         other = honest["rho"] + 1
         r = challenges(other, 5)
-        pairs = [(i, j) for i in range(5) for j in range(i + 1, 5)]
+        pairs = combinations(range(5), 2)
         form = -sum(r[i] * r[j] * x for (i, j), x in zip(pairs, honest["distances"], strict=True)) % P
         lie = {**honest, "rho": other, "last_challenge": r[-1]}
         lie["link"] = hash_one([case.params.chunks, form, honest["link_blind"]])
@@ -778,7 +782,7 @@ class TestVerdict:
         claimed = Krum(p).of_distances(symmetric(case.outcome.distances, 0, 3, -9000))
         rho_ = rho(p, case.commitments, pair_list(claimed.distances), BLIND)
         r = challenges(rho_, p.n)
-        pairs = [(i, j) for i in range(p.n) for j in range(i + 1, p.n)]
+        pairs = combinations(range(p.n), 2)
         form = -sum(r[i] * r[j] * int(case.outcome.distances[i, j]) for i, j in pairs) % P
         links = (*case.chain.links[:-1], hash_one([p.chunks, form, case.chain.blinds[-1]]))
         verdict.refuses(case.verdict_inputs(claimed, replace(case.chain, rho=rho_, links=links)), self.LINK)
@@ -787,6 +791,14 @@ class TestVerdict:
         d = honest["distances"]
         lie = put(put(honest, "distances.0", d[0] + (1 << LEAVES_ROUND.distance_bits)), "distances.1", d[1] - 1)
         verdict.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+
+    def test_distances_that_are_no_integers(self, workshop: Workshop) -> None:
+        case = brackets_case()
+        framed, distances = unordered_distances(case)
+        lie = {**case.verdict_inputs(framed), "distances": distances}
+        program = workshop.program(verdict_circuit(BRACKETS_ROUND))
+        assert program.outputs(case.verdict_inputs(), case.outcome.verdict.public_words())
+        program.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
 
     def test_a_wrong_last_challenge(self, verdict: Program, honest: Lie) -> None:
         lie = put(honest, "last_challenge", honest["last_challenge"] + 1)
