@@ -1,15 +1,15 @@
-"""Fixtures of the on-chain tests: compiled contracts, a chain, a deployed KrumRounds with the stub verifier."""
+"""What the on-chain tests share: compiled contracts, a chain, a deployed KrumRounds with the stub verifier."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass, replace
 
 import pytest
 
+from conftest import unavailable
 from zkkrum.errors import ToolMissingError
 from zkkrum.evm.chain import Chain, Deployed
 from zkkrum.evm.rounds import Rounds, Terms
@@ -21,28 +21,15 @@ from zkkrum.toolchain import Toolchain
 OWNER, VETOER, STRANGER = ("0x" + byte * 20 for byte in ("0a", "0b", "0c"))
 
 
-def needed(error: ToolMissingError) -> None:
-    """Fail where tools are required, else skip with the reason."""
-    if os.environ.get("ZKKRUM_REQUIRE_TOOLS") == "1":
-        raise error
-    pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
-def tools() -> Iterator[Toolchain]:
+def compiled(toolchain: Toolchain) -> dict[str, Contract]:
+    """KrumRounds and the test contracts, compiled; skips or fails where there is no EVM to run them on."""
     try:
         Chain()
-        found = Toolchain.find()
     except ToolMissingError as error:
-        needed(error)
-        return
-    with found:
-        yield found
-
-
-@pytest.fixture(scope="session")
-def contracts(tools: Toolchain) -> dict[str, Contract]:
-    return compile_rounds(tools.solc, test=True)
+        if not (3, 11) <= sys.version_info < (3, 13):
+            pytest.skip("pyrevm has wheels for CPython 3.11 and 3.12 only")
+        unavailable(error)
+    return compile_rounds(toolchain.solc, test=True)
 
 
 def addresses(n: int, tag: str = "client") -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from onchain_support import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, contracts, tools  # noqa: F401
+from onchain_support import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, compiled
 
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
@@ -18,14 +18,20 @@ from zkkrum.evm.rounds import Outcome, Rounds, Terms, clip_bits
 from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.field import P
 from zkkrum.params import BITS, Detection, Params, Round, Score
+from zkkrum.toolchain import Toolchain
 
 PARAMS = Params.of(n=5, d=8)
 HONEST = (0, 0, 0b1)
 FLAGGED = (1, 0b01100, 0b1)
 
 
+@pytest.fixture(scope="module")
+def contracts(toolchain: Toolchain) -> dict[str, Contract]:
+    return compiled(toolchain)
+
+
 @pytest.fixture
-def b(contracts: dict[str, Contract]) -> Bench:  # noqa: F811
+def b(contracts: dict[str, Contract]) -> Bench:
     return bench(contracts, PARAMS)
 
 
@@ -63,7 +69,7 @@ def random_params(rng: random.Random) -> Params:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contract], seed: int) -> None:  # noqa: F811
+def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contract], seed: int) -> None:
     rng = random.Random(seed)
     params = random_params(rng)
     chain = Chain(chain_id=rng.choice([1, 31_337, 2**64 - 1]))
@@ -144,6 +150,11 @@ LOW, HIGH = "0x" + "01" * 20, "0x" + "02" * 20
 def test_slashing_terms_that_eigenlayer_would_refuse_are_refused(b: Bench, changes: dict[str, Any]) -> None:
     with refused("BadSlashing"):
         create(b, terms=slashing(b, **changes))
+
+
+def test_the_slasher_is_called_as_eigenlayers_allocation_manager(contracts: dict[str, Contract]) -> None:
+    """The selector of ``slashOperator(address,(address,uint32,address[],uint256[],string))`` on mainnet."""
+    assert contracts["ISlasher"].selectors["slashOperator"].hex() == "36352057"
 
 
 def test_several_strategies_reach_the_slasher(b: Bench) -> None:
@@ -490,7 +501,7 @@ def test_starving_the_slasher_of_gas_loses_nobody(b: Bench) -> None:
     assert [b.slasher.view("slashed", client) for client in round.roster] == [2] * 5
 
 
-def test_a_reentering_slasher_gets_nothing(contracts: dict[str, Contract]) -> None:  # noqa: F811
+def test_a_reentering_slasher_gets_nothing(contracts: dict[str, Contract]) -> None:
     b = bench(contracts, PARAMS, slasher="ReentrantSlasher")
     entered = b.chain.keccak(b"Reentered()")[:4]
     for clients in (0b00100, 0b01000, 0b01100):
@@ -542,7 +553,7 @@ def test_roles_move_in_two_steps(b: Bench) -> None:
 # The largest round
 
 
-def test_a_round_of_the_most_clients(contracts: dict[str, Contract]) -> None:  # noqa: F811
+def test_a_round_of_the_most_clients(contracts: dict[str, Contract]) -> None:
     b = bench(contracts, Params.of(n=253, d=1))
     round = b.committed()
     everybody = 2**253 - 1

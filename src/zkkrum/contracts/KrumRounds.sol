@@ -64,7 +64,7 @@ contract KrumRounds {
 
     /// @dev A round as stored. Two slots at opening, one per commitment, one or two at the verdict, one at settlement.
     struct Round {
-        /// @dev Contract whose code is a STOP byte and the roster, 20 bytes per address (a tenth of the gas of slots).
+        /// @dev Contract whose code is a STOP byte and the roster, 20 bytes per address (a fifth of the gas of storage slots).
         address roster;
         uint48 commitDeadline;
         uint48 proofDeadline;

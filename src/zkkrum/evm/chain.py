@@ -6,6 +6,7 @@ stays warm; so every transaction here runs in a fresh EVM into which the state s
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -194,6 +195,14 @@ class Chain:
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address."""
         return self._world.get(address.lower(), _Account()).code
+
+    def snapshot(self) -> object:
+        """Return the chain's state, for `restore`."""
+        return copy.deepcopy((self.time, self._number, self._world))
+
+    def restore(self, state: object) -> None:
+        """Put the chain back into a state that `snapshot` returned."""
+        self.time, self._number, self._world = copy.deepcopy(state)  # type: ignore[misc]
 
     def keccak(self, data: bytes) -> bytes:
         """Return Keccak-256, computed by the EVM itself."""

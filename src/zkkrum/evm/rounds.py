@@ -32,7 +32,7 @@ class Terms:
     Parameters
     ----------
     avs
-        Service on whose behalf the slasher acts; the zero address stands for the contract's deployer here.
+        Service on whose behalf the slasher acts.
     operator_set_id
         EigenLayer's operator set.
     challenge_delay

@@ -5,6 +5,8 @@ Must not know a chain or a round; compiling is handed in (`Toolchain.solc`), so 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -101,8 +103,22 @@ def standard_json(sources: Mapping[str, str], runs: int) -> dict[str, Any]:
 
 
 def compile_sources(solc: Solc, sources: Mapping[str, str], runs: int) -> dict[str, Contract]:
-    """Compile and return the contracts by name, interfaces included (their code is empty)."""
-    output = solc(standard_json(sources, runs))
+    """Compile and return the contracts by name, interfaces included (their code is empty).
+
+    The compiler is pinned and deterministic, so this process compiles the same input once.
+    """
+    wanted = standard_json(sources, runs)
+    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    if key not in _compiled:
+        _compiled[key] = _contracts(solc(wanted))
+    return dict(_compiled[key])
+
+
+_compiled: dict[str, dict[str, Contract]] = {}
+
+
+def _contracts(output: dict[str, Any]) -> dict[str, Contract]:
+    """Read solc's standard-JSON output."""
     compiled = {}
     for contracts in output["contracts"].values():
         for name, found in contracts.items():

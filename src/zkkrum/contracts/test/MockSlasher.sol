@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 import {ISlasher} from "../ISlasher.sol";
 
 /// @title A slasher that only writes down whom it was told to slash. For tests and the demonstration.
-/// @dev Applies the checks of EigenLayer's AllocationManager that do not need its state: caller, order, wads.
+/// @dev Applies those checks of EigenLayer's AllocationManager that do not need its state: service, order, wads.
 contract MockSlasher is ISlasher {
     error InvalidCaller();
     error InvalidWadToSlash();
@@ -14,7 +14,7 @@ contract MockSlasher is ISlasher {
 
     event OperatorSlashed(address operator, uint32 operatorSetId, address[] strategies, uint256[] wads, string description);
 
-    /// @notice The one contract that may slash; the first caller until set.
+    /// @notice The service on whose behalf clients are slashed.
     address public immutable AVS;
     /// @notice How often an address was slashed.
     mapping(address => uint256) public slashed;
