@@ -10,7 +10,9 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import product
 from math import isfinite
+from typing import NamedTuple
 
 import numpy as np
 
@@ -67,16 +69,26 @@ RULES = tuple(map(Rule.parse, ("krum-2017/mad", "krum-2017/brackets", "all-pairs
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45)
 
 
+class Scenario(NamedTuple):
+    """What rounds are drawn from: n clients, d coordinates, k of the clients attack."""
+
+    n: int
+    d: int
+    heterogeneity: float
+    attack: str
+    k: int
+
+
 @dataclass(frozen=True)
 class Grid:
     """What to evaluate: every combination of the tuples below.
 
     Parameters
     ----------
-    clients, heterogeneity, shares, attacks, rules
-        Numbers n; σ of the log-normal norms; shares of malicious clients in [0, 1); attack ids; rules.
-    d, b
-        Coordinates and bits.
+    clients, dimensions, heterogeneity, shares, attacks, rules
+        Numbers n; coordinates d; σ of the log-normal norms; shares of malicious clients in [0, 1); attack ids; rules.
+    b
+        Bits.
     clip
         In root mean squares of the honest entries of the round.
     rounds
@@ -90,11 +102,11 @@ class Grid:
     """
 
     clients: tuple[int, ...] = (20,)
+    dimensions: tuple[int, ...] = (1000,)
     heterogeneity: tuple[float, ...] = (0.0, 0.25)
     shares: tuple[float, ...] = SHARES
     attacks: tuple[str, ...] = tuple(ATTACKS)
     rules: tuple[Rule, ...] = RULES
-    d: int = 1000
     b: int = 12
     clip: float = CLIP
     rounds: int = 100
@@ -114,19 +126,17 @@ class Grid:
             require(0 <= share < 1, "shares must be in [0, 1)", share)
         for name in self.attacks:
             require(name in ATTACKS, f"attacks must be among {', '.join(ATTACKS)}", name)
-        for n in self.clients:
-            for rule in self.rules:
-                rule.params(n, self.d, self.b, self.f)
+        for rule, n, d in product(self.rules, self.clients, self.dimensions):
+            rule.params(n, d, self.b, self.f)
 
-    def scenarios(self) -> list[tuple[int, float, str, int]]:
-        """Return (n, heterogeneity, attack, k) in order; clean rounds are one scenario, not one per attack."""
-        out: list[tuple[int, float, str, int]] = []
-        for n in self.clients:
-            for h in self.heterogeneity:
-                counts = sorted({attackers(n, share) for share in self.shares})
-                if 0 in counts:
-                    out.append((n, h, NONE, 0))
-                out += [(n, h, name, k) for name in self.attacks for k in counts if k]
+    def scenarios(self) -> list[Scenario]:
+        """Return the scenarios in order; clean rounds are one scenario, not one per attack."""
+        out: list[Scenario] = []
+        for n, d, h in product(self.clients, self.dimensions, self.heterogeneity):
+            counts = sorted({attackers(n, share) for share in self.shares})
+            if 0 in counts:
+                out.append(Scenario(n, d, h, NONE, 0))
+            out += [Scenario(n, d, h, name, k) for name in self.attacks for k in counts if k]
         return out
 
 
@@ -172,9 +182,9 @@ class Cell:
     """One line of the table: rates in [0, 1] of one rule in one scenario. ``k > f`` is beyond what Krum promises."""
 
     rule: str
+    f: int
     n: int
     d: int
-    f: int
     heterogeneity: float
     attack: str
     k: int
@@ -191,17 +201,12 @@ class Cell:
     """Rounds in which Krum's choice (m = 1) is honest."""
 
     @classmethod
-    def of(cls, rule: Rule, params: Params, heterogeneity: float, attack: str, k: int, tally: Tally) -> Cell:
+    def of(cls, rule: Rule, f: int, scenario: Scenario, t: Tally) -> Cell:
         """Turn counts into rates."""
-        t = tally
         return cls(
             rule=str(rule),
-            n=params.n,
-            d=params.d,
-            f=params.f,
-            heterogeneity=heterogeneity,
-            attack=attack,
-            k=k,
+            f=f,
+            **scenario._asdict(),
             rounds=t.rounds,
             attackers_flagged=t.attackers_flagged / t.attackers if t.attackers else None,
             honest_flagged=t.honest_flagged / t.honest,
@@ -247,18 +252,20 @@ def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> 
 
     Examples
     --------
-    >>> cells = evaluate(Grid(clients=(8,), d=50, shares=(0.25,), attacks=("scale",), rounds=3, heterogeneity=(0.0,)))
+    >>> grid = Grid(clients=(8,), dimensions=(50,), heterogeneity=(0.0,), shares=(0.25,), attacks=("scale",), rounds=3)
+    >>> cells = evaluate(grid)
     >>> cells[0].rule, cells[0].attackers_flagged, cells[0].winner_honest
     ('krum-2017/mad', 1.0, 1.0)
     """
     scenarios, names = grid.scenarios(), [NONE, *ATTACKS]
     total, done, cells = len(scenarios) * grid.rounds, 0, []
-    for n, h, name, k in scenarios:
-        params = [rule.params(n, grid.d, grid.b, grid.f) for rule in grid.rules]
+    for scenario in scenarios:
+        n, d, h, name, k = scenario
+        params = [rule.params(n, d, grid.b, grid.f) for rule in grid.rules]
         tallies = [Tally() for _ in params]
         for r in range(grid.rounds):
-            key = (grid.seed, r, n, grid.d, round(h * 10**6))
-            updates = honest_updates(n, grid.d, h, _generator(*key))
+            key = (grid.seed, r, n, d, round(h * 10**6))
+            updates = honest_updates(n, d, h, _generator(*key))
             clip = grid.clip * float(np.sqrt(np.mean(updates**2)))
             byzantine: tuple[int, ...] = ()
             if k:
@@ -268,7 +275,7 @@ def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> 
             done += 1
             if progress:
                 progress(done, total)
-        cells += [Cell.of(rule, p, h, name, k, t) for rule, p, t in zip(grid.rules, params, tallies, strict=True)]
+        cells += [Cell.of(rule, p.f, scenario, t) for rule, p, t in zip(grid.rules, params, tallies, strict=True)]
     return cells
 
 
@@ -299,28 +306,31 @@ def percent(rate: float | None) -> str:
 
 
 def to_markdown(cells: Sequence[Cell]) -> str:
-    """Return the cells as Markdown tables, one per score rule and n, the detection rules side by side.
+    """Return the cells as Markdown tables, one per score rule, the detection rules side by side.
 
     Under each detection rule, in percent: attackers flagged ("caught"), honest clients flagged ("honest"), rounds
     with at least one honest client flagged ("rounds"). Rows whose attackers outnumber the f of ``krum-2017`` are
     marked ``*``: there Krum promises nothing.
     """
     out = []
-    for score, n in dict.fromkeys((c.rule.partition("/")[0], c.n) for c in cells):
-        mine = [c for c in cells if c.rule.startswith(score + "/") and c.n == n]
-        rules = list(dict.fromkeys(c.rule for c in mine))
-        names = [rule.partition("/")[2] for rule in rules]
-        first = mine[0]
-        out.append(f"**{score}**, n = {n}, d = {first.d}, f = {first.f}, {first.rounds} rounds a row, percent\n")
+    for score in dict.fromkeys(c.rule.partition("/")[0] for c in cells):
+        mine = [c for c in cells if c.rule.startswith(score + "/")]
+        names = [rule.partition("/")[2] for rule in dict.fromkeys(c.rule for c in mine)]
+        fixed = {"n": {c.n for c in mine}, "d": {c.d for c in mine}, "f": {c.f for c in mine}}
+        shapes = [name for name, values in fixed.items() if len(values) > 1]
+        caption = [f"{name} = {min(values)}" for name, values in fixed.items() if len(values) == 1]
+        out.append(", ".join([f"**{score}**", *caption, f"{mine[0].rounds} rounds a row, percent\n"]))
         heads = [f"{name}: {x}" for name in names for x in ("caught", "honest", "rounds")]
-        head = ["heterogeneity", "attack", "attackers", *heads, "winner honest"]
+        head = [*shapes, "heterogeneity", "attack", "attackers", *heads, "winner honest"]
         rows = []
-        for key in dict.fromkeys((c.heterogeneity, c.attack, c.k) for c in mine):
-            line = [c for c in mine if (c.heterogeneity, c.attack, c.k) == key]
+        for key in dict.fromkeys((c.n, c.d, c.heterogeneity, c.attack, c.k) for c in mine):
+            line = [c for c in mine if (c.n, c.d, c.heterogeneity, c.attack, c.k) == key]
+            first = line[0]
             rates = [percent(x) for c in line for x in (c.attackers_flagged, c.honest_flagged, c.false_flag_rounds)]
-            beyond = score == Score.KRUM_2017.value and key[2] > first.f
-            count = f"{key[2]}{'*' if beyond else ''}"
-            rows.append([f"{key[0]:g}", key[1], count, *rates, percent(line[0].winner_honest)])
+            beyond = score == Score.KRUM_2017.value and first.k > first.f
+            shape = [str(getattr(first, name)) for name in shapes]
+            what = [f"{first.heterogeneity:g}", first.attack, f"{first.k}{'*' if beyond else ''}"]
+            rows.append([*shape, *what, *rates, percent(first.winner_honest)])
         out.append(markdown_table(head, rows))
     return "\n".join(out)
 

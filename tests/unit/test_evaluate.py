@@ -10,7 +10,9 @@ from zkkrum.cli.learning import evaluate as command
 from zkkrum.errors import InputError
 from zkkrum.evaluate import RULES, Cell, Grid, Rule, attackers, evaluate, percent, to_csv, to_markdown
 
-SMALL = Grid(clients=(8,), d=60, rounds=4, shares=(0.0, 0.25), attacks=("scale", "mimic"), heterogeneity=(0.0, 0.5))
+SMALL = Grid(
+    clients=(8,), dimensions=(60,), rounds=4, shares=(0.0, 0.25), attacks=("scale", "mimic"), heterogeneity=(0.0, 0.5)
+)
 
 
 def pick(cells: list[Cell], rule: str, attack: str, heterogeneity: float = 0.0) -> Cell:
@@ -21,18 +23,20 @@ def pick(cells: list[Cell], rule: str, attack: str, heterogeneity: float = 0.0) 
 def test_same_seed_same_cells_whatever_else_is_in_the_grid() -> None:
     cells = evaluate(SMALL)
     assert cells == evaluate(SMALL)
-    alone = evaluate(Grid(clients=(8,), d=60, rounds=4, shares=(0.25,), attacks=("mimic",), heterogeneity=(0.5,)))
+    alone = evaluate(
+        Grid(clients=(8,), dimensions=(60,), rounds=4, shares=(0.25,), attacks=("mimic",), heterogeneity=(0.5,))
+    )
     assert alone == [pick(cells, str(rule), "mimic", 0.5) for rule in RULES]
 
 
 def test_another_seed_gives_other_rounds() -> None:
-    grid = Grid(clients=(10,), d=30, rounds=30, shares=(0.0,), heterogeneity=(0.5,))
-    other = Grid(clients=(10,), d=30, rounds=30, shares=(0.0,), heterogeneity=(0.5,), seed=1)
+    grid = Grid(clients=(10,), dimensions=(30,), rounds=30, shares=(0.0,), heterogeneity=(0.5,))
+    other = Grid(clients=(10,), dimensions=(30,), rounds=30, shares=(0.0,), heterogeneity=(0.5,), seed=1)
     assert evaluate(grid) != evaluate(other)
 
 
 def test_what_is_known_of_the_rules() -> None:
-    grid = Grid(rounds=20, d=400, shares=(0.0, 0.2, 0.3), attacks=("gaussian", "alie", "mimic"))
+    grid = Grid(rounds=20, dimensions=(400,), shares=(0.0, 0.2, 0.3), attacks=("gaussian", "alie", "mimic"))
     cells = {(c.rule, c.attack, c.k, c.heterogeneity): c for c in evaluate(grid)}
     mad, brackets = "krum-2017/mad", "krum-2017/brackets"
     assert cells[mad, "gaussian", 6, 0.0].attackers_flagged == 1
@@ -48,7 +52,7 @@ def test_what_is_known_of_the_rules() -> None:
 
 def test_a_thousand_rounds_take_less_than_a_minute() -> None:
     start = time.perf_counter()
-    evaluate(Grid(rounds=1000, d=1000, shares=(0.2,), attacks=("sign-flip",), heterogeneity=(0.0,)))
+    evaluate(Grid(rounds=1000, dimensions=(1000,), shares=(0.2,), attacks=("sign-flip",), heterogeneity=(0.0,)))
     assert time.perf_counter() - start < 60
 
 
@@ -69,8 +73,22 @@ def test_tables() -> None:
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
 
 
+def test_shapes_become_columns_where_they_vary() -> None:
+    cells = evaluate(Grid(clients=(6, 8), dimensions=(3, 9), rounds=1, shares=(0.0,), heterogeneity=(0.0,)))
+    lines = [line for line in to_markdown(cells).splitlines() if line.startswith("| ")]
+    assert lines[0].split()[1:6] == ["n", "|", "d", "|", "f"]
+    assert [line.split("|")[1:3] for line in lines[2:6]] == [
+        [" 6 ", " 3 "],
+        [" 6 ", " 9 "],
+        [" 8 ", " 3 "],
+        [" 8 ", " 9 "],
+    ]
+
+
 def test_rows_beyond_f_are_marked() -> None:
-    cells = evaluate(Grid(clients=(10,), d=20, rounds=1, shares=(0.3, 0.4), attacks=("scale",), heterogeneity=(0.0,)))
+    cells = evaluate(
+        Grid(clients=(10,), dimensions=(20,), rounds=1, shares=(0.3, 0.4), attacks=("scale",), heterogeneity=(0.0,))
+    )
     counts = [line.split("|")[3].strip() for line in to_markdown(cells).splitlines() if "scale" in line]
     assert counts == ["3", "4*", "3", "4"]
 

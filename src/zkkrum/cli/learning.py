@@ -36,7 +36,7 @@ def _write(path: Path | None, content: str | bytes) -> None:
 
 @click.command(epilog=ATTACK_HELP)
 @click.option("--clients", "-n", multiple=True, type=int, default=(20,), show_default=True, help="Repeatable.")
-@click.option("--dimension", "-d", type=int, default=1000, show_default=True)
+@click.option("--dimension", "-d", multiple=True, type=int, default=(1000,), show_default=True, help="Repeatable.")
 @click.option("--bits", "-b", type=int, default=12, show_default=True)
 @click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
 @click.option(
@@ -80,7 +80,7 @@ def _write(path: Path | None, content: str | bytes) -> None:
 @json_option
 def evaluate(
     clients: tuple[int, ...],
-    dimension: int,
+    dimension: tuple[int, ...],
     bits: int,
     byzantine: int | None,
     share: tuple[float, ...],
@@ -106,7 +106,7 @@ def evaluate(
         shares=share,
         attacks=attack,
         rules=tuple(map(evaluation.Rule.parse, rule)),
-        d=dimension,
+        dimensions=dimension,
         b=bits,
         clip=clip,
         rounds=rounds,
