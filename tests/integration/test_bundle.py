@@ -632,7 +632,7 @@ class TestProve:
         assert work.exists() is keep
         assert proved.kept == (work if keep else None)
         if keep:
-            private = [p for p in work.rglob("round-*.toml")]
+            private = list(work.rglob("round-*.toml"))
             assert [stat.S_IMODE(p.stat().st_mode) for p in private] == [0o600]
 
     def test_work_directory_stands_beside_the_bundle(self) -> None:
