@@ -1,0 +1,158 @@
+"""The gate budget: exact counts of `bb gates` against what is recorded, the hard limits and the forecasts.
+
+    python scripts/gate_budget.py             exit 1 if a circuit grew, breaks a limit, or its forecast is off
+    python scripts/gate_budget.py --update    record the counts in scripts/gate_budget.json (limits still hold)
+
+The integration tests run the check, so a circuit cannot grow unnoticed. One that shrank passes: record it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from zkkrum.circuit import Circuit, build, gates, round_circuit, shard_circuit, verdict_circuit
+from zkkrum.gates import round_gates, shard_gates, verdict_gates
+from zkkrum.params import Detection, Params, Score
+from zkkrum.toolchain import Toolchain
+
+RECORDED = Path(__file__).with_suffix(".json")
+FORECAST_TOLERANCE = 0.005
+LENET5 = 61_706
+"""Coordinates of LeNet-5: the verdict depends on d only through the width of a distance."""
+ORIGINAL = {"score": Score.ALL_PAIRS, "detection": Detection.BRACKETS}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A circuit of the budget; ``limit`` is one that must never be raised."""
+
+    circuit: Circuit
+    forecast: int
+    limit: int | None = None
+
+
+def of_round(params: Params, limit: int | None = None) -> Entry:
+    return Entry(round_circuit(params), round_gates(params), limit)
+
+
+def of_shard(n: int, coordinates: int, b: int, limit: int) -> Entry:
+    params = Params.of(n, 2 * coordinates, b, chunk=coordinates)
+    return Entry(shard_circuit(params, coordinates), shard_gates(params, coordinates), limit)
+
+
+def of_verdict(n: int) -> Entry:
+    params = Params.of(n, LENET5)
+    return Entry(verdict_circuit(params), verdict_gates(params))
+
+
+ENTRIES = {
+    "round n=5 d=3 b=12": of_round(Params.of(5, 3)),
+    "round n=6 d=2 b=12 all-pairs brackets": of_round(Params.of(6, 2, **ORIGINAL)),
+    "round n=6 d=3 b=16 all-pairs mad": of_round(Params.of(6, 3, 16, score=Score.ALL_PAIRS)),
+    "round n=6 d=40 b=8 T=2 krum-2017 brackets": of_round(Params.of(6, 40, 8, chunk=31, detection=Detection.BRACKETS)),
+    "round n=10 d=100 b=10 m=4": of_round(Params.of(10, 100, 10, m=4)),
+    "round n=10 d=496 b=8": of_round(Params.of(10, 496, 8)),
+    "round n=10 d=589 b=8": of_round(Params.of(10, 589, 8)),
+    "round n=10 d=504 b=12": of_round(Params.of(10, 504, 12)),
+    "round n=10 d=567 b=12": of_round(Params.of(10, 567, 12)),
+    "round n=10 d=540 b=14": of_round(Params.of(10, 540, 14), limit=28_500),
+    "round n=10 d=594 b=14": of_round(Params.of(10, 594, 14)),
+    "round n=20 d=100 b=12": of_round(Params.of(20, 100)),
+    "round n=50 d=2 b=14 all-pairs brackets": of_round(Params.of(50, 2, 14, **ORIGINAL), limit=24_000),
+    "shard n=10 k=684 b=14": of_shard(10, 684, 14, limit=31_000),
+    "shard n=10 k=806 b=8": of_shard(10, 806, 8, limit=28_400),
+    "verdict n=10": of_verdict(10),
+    "verdict n=20": of_verdict(20),
+    "verdict n=40": of_verdict(40),
+    "verdict n=49": of_verdict(49),
+}
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Gates per further committed value between two sizes whose sponges end alike."""
+
+    smaller: str
+    larger: str
+    values: int
+    limit: float
+
+    def of(self, found: Mapping[str, int]) -> float:
+        return (found[self.larger] - found[self.smaller]) / self.values
+
+
+SLOPES = (
+    Slope("round n=10 d=496 b=8", "round n=10 d=589 b=8", 10 * (589 - 496), 3.45),
+    Slope("round n=10 d=504 b=12", "round n=10 d=567 b=12", 10 * (567 - 504), 3.85),
+    Slope("round n=10 d=540 b=14", "round n=10 d=594 b=14", 10 * (594 - 540), 4.05),
+)
+
+
+def recorded() -> dict[str, int]:
+    """Return the recorded budgets."""
+    found: dict[str, int] = json.loads(RECORDED.read_text())
+    return found
+
+
+def measure(tools: Toolchain) -> dict[str, int]:
+    """Count every circuit, compiling what the cache does not have."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = pool.map(lambda entry: gates(build(entry.circuit, tools), tools), ENTRIES.values())
+        return dict(zip(ENTRIES, counts, strict=True))
+
+
+def problems(found: Mapping[str, int], budgets: Mapping[str, int]) -> list[str]:
+    """Return a sentence for every budget, limit or forecast that does not hold."""
+    wrong = []
+    if set(budgets) != set(ENTRIES):
+        wrong.append(f"not recorded, or no longer measured: {', '.join(sorted(set(budgets) ^ set(ENTRIES)))}")
+    for name, entry in ENTRIES.items():
+        count = found[name]
+        if count > budgets.get(name, count):
+            wrong.append(f"{name}: grew from {budgets[name]:,} to {count:,} gates")
+        if entry.limit is not None and count > entry.limit:
+            wrong.append(f"{name}: {count:,} gates are more than the limit {entry.limit:,}")
+        if abs(entry.forecast - count) > FORECAST_TOLERANCE * count:
+            wrong.append(f"{name}: the forecast {entry.forecast:,} is off by more than 0.5 % of {count:,}")
+    for slope in SLOPES:
+        if (value := slope.of(found)) > slope.limit:
+            wrong.append(f"{slope.smaller} → {slope.larger}: {value:.3f} gates a value, limit {slope.limit}")
+    return wrong
+
+
+def table(found: Mapping[str, int], budgets: Mapping[str, int]) -> str:
+    """Return what was measured."""
+    lines = [f"{'circuit':<42} {'gates':>7} {'budget':>7} {'limit':>7} {'forecast':>9}"]
+    for name, entry in ENTRIES.items():
+        off = 100 * (entry.forecast / found[name] - 1)
+        budget, limit = budgets.get(name, "-"), entry.limit or ""
+        lines.append(f"{name:<42} {found[name]:>7} {budget:>7} {limit:>7} {off:>+8.2f}%")
+    lines += [f"{s.smaller} → {s.larger}: {s.of(found):.3f} gates a value (limit {s.limit})" for s in SLOPES]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--update", action="store_true", help="record the counts as the new budgets")
+    options = parser.parse_args()
+    with Toolchain.find(notify=print) as tools:
+        found = measure(tools)
+    budgets = found if options.update else recorded()
+    print(table(found, budgets))
+    wrong = problems(found, budgets)
+    for problem in wrong:
+        print(problem, file=sys.stderr)
+    if options.update and not wrong:
+        RECORDED.write_text(json.dumps(found, indent=1) + "\n")
+    return int(bool(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
