@@ -290,6 +290,11 @@ class Deployed:
         self._errors = {self._id(e)[:4]: e for e in entries["error"]}
         self._events = {self._id(e): e for e in entries["event"]}
 
+    @property
+    def errors(self) -> dict[bytes, str]:
+        """Names of its own errors by selector."""
+        return {selector: str(entry["name"]) for selector, entry in self._errors.items()}
+
     @classmethod
     def create(cls, chain: Chain, contract: Contract, sender: str, *arguments: Any) -> Deployed:
         """Deploy; structs are given as dictionaries."""

@@ -142,7 +142,7 @@ class Stage:
             VETOER,
             terms,
         )
-        checker.foreign = rounds.contract.foreign = solidity.verifier_errors(text)
+        checker.foreign = rounds.contract.foreign = solidity.verifier_errors(text) | checker.errors
         sizes = {c.name: c.size for c in (verifier, *libraries.values(), contracts["KrumRounds"])}
         return cls(chain, params, key, gates(built, tools), checker, slasher, rounds, sizes)
 
