@@ -39,7 +39,7 @@ from zkkrum.params import BITS, Detection, Round, Score, parse_fraction
 from zkkrum.parties import Terms, commit_update, open_round
 from zkkrum.poseidon2 import Hash, hash_many
 from zkkrum.quantize import clipped_share
-from zkkrum.rounds import RoundDirectory, load_round, save_round
+from zkkrum.rounds import RoundDirectory, RoundFile, load_round, save_round
 from zkkrum.toolchain import Toolchain
 from zkkrum.updates import SUFFIXES, load_update
 from zkkrum.verify import verify as verify_bundle
@@ -166,9 +166,21 @@ def simulate(
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=Path("round.toml"))
 @click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
 @click.option("--dimension", "-d", type=int, required=True)
+@click.option("--subject", metavar="0x…", help="SHA-256 of tensor layout and base model [default: zero].")
+@click.option("--chain-id", type=click.IntRange(0), default=0, help="Chain where the verdict will be used.")
+@click.option("--contract", metavar="0x…", help="Contract there [default: none, off chain].")
 @terms_options
 @json_option
-def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: Terms, as_json: bool) -> None:
+def open_(
+    out: Path,
+    roster: tuple[str, ...],
+    dimension: int,
+    subject: str | None,
+    chain_id: int,
+    contract: str | None,
+    terms: Terms,
+    as_json: bool,
+) -> None:
     """Open a round: write its parameters and roster, with a fresh id, to OUT [default: ./round.toml]."""
     if out.exists():
         raise InputError(f"{out}: already exists", "a round id is never used twice: choose another file")
@@ -176,7 +188,9 @@ def open_(out: Path, roster: tuple[str, ...], dimension: int, terms: Terms, as_j
         raise InputError(
             "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
         )
-    round = open_round(roster, dimension, terms.clip, terms)
+    opened = RoundFile.of(open_round(roster, dimension, terms.clip, terms))
+    stated = {"subject": subject or opened.subject, "contract": contract or opened.contract, "chain_id": str(chain_id)}
+    round = opened.model_copy(update=stated).round()
     save_round(out, round)
     if as_json:
         print_json({"round": str(out), "context": to_hex(round.context), "chunk": round.params.chunk})
