@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from script_support import load_script
 from zkkrum.toolchain import Toolchain
-
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "gate_budget.py"
 
 
 @pytest.fixture(scope="module")
 def budget() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gate_budget", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("gate_budget")
 
 
 def test_circuits_keep_to_the_budget(budget: ModuleType, toolchain: Toolchain) -> None:

@@ -1,0 +1,109 @@
+"""The key table: SHA-256 of the verification keys of common shapes, so that verifying them needs no reference string.
+
+    python scripts/key_table.py            write src/zkkrum/keys.json
+    python scripts/key_table.py --check    exit 1 if the table is stale or a rebuilt key differs from it
+
+To be written again whenever a circuit changes, a comment included: a table that does not fit the sources is not wrong,
+but of no use. Needs 2^15 points of the reference string; takes about three minutes, or a second where the cache has
+the keys. A unit test fails while the table is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from zkkrum.bundle import ROUND, SHARDED, circuits
+from zkkrum.circuit import Circuit, build, verification_key
+from zkkrum.gates import default_chunk
+from zkkrum.params import Detection, Params, Score
+from zkkrum.prove import plan
+from zkkrum.toolchain import Toolchain
+
+TABLE = Path(__file__).resolve().parents[1] / "src" / "zkkrum" / "keys.json"
+CLIENTS = (5, 6, 10, 20)
+DIGITS, LENET5 = 650, 61_706
+"""Coordinates of softmax regression on the digits, and of LeNet-5."""
+COORDINATES = (DIGITS, 100, 540)
+BITS = (8, 12, 14)
+
+
+def shapes() -> Iterator[Params]:
+    """Yield the parameters of the common rounds."""
+    for n, d, b in product(CLIENTS, COORDINATES, BITS):
+        yield Params.of(n, d, b)
+    for score, b in product(Score, BITS):  # the original's example
+        yield Params.of(6, 2, b, score=score, detection=Detection.BRACKETS)
+    for b in BITS:
+        yield Params.of(10, LENET5, b)
+
+
+def common() -> list[Circuit]:
+    """Return the circuits in the table: one for a round that fits 2^15; all of a sharded LeNet-5 round."""
+    found: dict[str, Circuit] = {}
+    for whole in shapes():
+        params = replace(whole, chunk=default_chunk(whole))
+        form = plan(params).form
+        if form == ROUND or params.d == LENET5:
+            found |= {circuit.key_id: circuit for circuit in circuits(params, form).values()}
+    return list(found.values())
+
+
+def samples() -> list[Circuit]:
+    """Return the circuits that a check rebuilds: a small round, and what closes a sharded one."""
+    small = Params.of(5, 100, 8)
+    lenet = Params.of(10, LENET5, 8)
+    sharded = circuits(replace(lenet, chunk=default_chunk(lenet)), SHARDED)
+    return [*circuits(small, ROUND).values(), sharded["vk"]]
+
+
+def table(wanted: list[Circuit], tools: Toolchain) -> dict[str, str]:
+    """Return the entries of circuits, building the keys that the cache does not have."""
+
+    def entry(circuit: Circuit) -> tuple[str, str]:
+        return circuit.key_id, hashlib.sha256(verification_key(build(circuit, tools), tools)).hexdigest()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(pool.map(entry, wanted))
+
+
+def read() -> dict[str, str]:
+    """Return the table that ships."""
+    found: dict[str, str] = json.loads(TABLE.read_text())
+    return found
+
+
+def stale() -> bool:
+    """Tell whether the table is not the one of the current sources. Needs no tools."""
+    return set(read()) != {circuit.key_id for circuit in common()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare with the table in the place of writing it")
+    options = parser.parse_args()
+    with Toolchain.find(notify=print) as tools:
+        if not options.check:
+            found = table(common(), tools)
+            TABLE.write_text(json.dumps(found, indent=1) + "\n")
+            print(f"{TABLE}: {len(found)} keys")
+            return 0
+        shipped = read()
+        rebuilt = table(samples(), tools)
+    different = [key_id for key_id, digest in rebuilt.items() if shipped.get(key_id) != digest]
+    if stale() or different:
+        print(f"{TABLE} is stale: run python scripts/key_table.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,15 @@
+"""Entries of the shipped key table are the hashes of the keys that bb computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from script_support import load_script
+from zkkrum.toolchain import Toolchain
+
+
+def test_rebuilt_keys_are_those_of_the_table(toolchain: Toolchain, crs: Path) -> None:
+    script = load_script("key_table")
+    rebuilt = script.table(script.samples(), toolchain)
+    assert len(rebuilt) == 2
+    assert rebuilt.items() <= script.read().items(), "run python scripts/key_table.py"
