@@ -15,14 +15,17 @@ import click
 from zkkrum import calibrate as calibration
 from zkkrum import evaluate as evaluation
 from zkkrum import experiment as experiments
+from zkkrum import report as reports
 from zkkrum.attacks import ATTACKS
+from zkkrum.bundle import MANIFEST
 from zkkrum.cli.console import existing_file, existing_folder, folder, json_option, print_json, progress_bar, say
-from zkkrum.errors import InputError, ToolMissingError
+from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.params import Detection
 from zkkrum.rounds import RoundDirectory, load_round, save_round
 from zkkrum.toolchain import Toolchain
 from zkkrum.training import Training
+from zkkrum.verify import verify
 
 ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
 new_file = click.Path(dir_okay=False, path_type=Path)
@@ -331,3 +334,34 @@ def experiment(
     click.echo(evaluation.markdown_table(*experiments.summary(setup, result)).rstrip())
     if proofs := sum(step.proof is not None for step in result.steps):
         click.echo(f"\n{proofs} rounds proved and verified: {out / 'bundles'}")
+
+
+@click.command()
+@click.argument("path", metavar="ROUND|BUNDLE", type=existing_folder)
+@click.option("--output", "-o", type=new_file, default=Path("report.html"), show_default=True, help="Page to write.")
+@click.option("--no-verify", is_flag=True, help="Do not verify a BUNDLE first; the page then says so.")
+@json_option
+@click.pass_context
+def report(context: click.Context, path: Path, output: Path, no_verify: bool, as_json: bool) -> None:
+    """Write one self-contained HTML page about a ROUND or a BUNDLE.
+
+    From a ROUND it shows scores and distances and is for the server's eyes; from a BUNDLE, what everybody may see.
+    Pictures need zkkrum[plot].
+    """
+    verified = None
+    if (path / MANIFEST).is_file() and not no_verify:
+        with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+            answer = verify(path, tools, progress=progress)
+        if not answer.ok:
+            if as_json:
+                print_json({"output": None, "verified": False, "reason": answer.reason})
+            else:
+                click.echo(f"INVALID: {answer.reason}; no page written")
+            context.exit(EXIT_INVALID)
+        verified = "VERIFIED when this page was made. Compare the commitments with what the clients published."
+    page = reports.of_path(path, verified)
+    write_whole(output, reports.render(page).encode())
+    if as_json:
+        print_json({"output": str(output), "verified": bool(verified), "private": page.private is not None})
+    else:
+        click.echo(f"written: {output}" + (" (private: scores and distances)" if page.private else ""))
