@@ -28,21 +28,8 @@ FLAGS = (
     "--force-device-scale-factor=1",
     "--window-size=1100,2400",
 )
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--force-device-scale-factor=1",
-    "--window-size=1100,2400",
-]
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no browser here (Debian: apt-get install chromium)"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser here (Debian: apt-get install chromium)")
 
 
 def browse(page: Path, home: Path, *what: str) -> bytes:
