@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from zkkrum import __version__
-from zkkrum.errors import ZkkrumError
+from zkkrum.errors import ResourceError, ZkkrumError
 
 COMMANDS = {
     "demo": "demo",
@@ -41,8 +41,12 @@ Exit codes:
   0  done; proof valid        4  a tool is missing or of the wrong version
   1  proof invalid            5  reference string missing or too short
   2  wrong usage              6  a tool failed
-  3  bad input                7  out of memory, disk or time
+  3  bad input                7  out of memory, disk or processes
 """
+
+
+EXIT_INTERRUPTED = 130
+"""Of Ctrl-C; click's own 1 would read as "proof invalid"."""
 
 
 class Commands(click.Group):
@@ -71,9 +75,12 @@ class Commands(click.Group):
             if error.hint:
                 click.echo(f"  -> {error.hint}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("zkkrum: interrupted (a sharded `prove` is finished with --resume)", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         except MemoryError:
             click.echo("zkkrum: out of memory\n  -> `zkkrum estimate` says what is needed; try --jobs 1", err=True)
-            ctx.exit(7)
+            ctx.exit(ResourceError.exit_code)
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
