@@ -371,7 +371,8 @@ def print_proved(done: proving.Proved, as_json: bool, byzantine: tuple[str, ...]
         click.echo("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
     click.echo(f"form: {done.plan.form} ({done.plan.reason})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
-    click.echo(f"{done.proofs} proof(s), {sum(done.gates.values()):,} gates in {len(done.gates)} circuit(s); {times}")
+    counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
+    click.echo(f"{done.proofs} proof(s); gates by key: {counts}; {times}")
     if done.kept:
         click.echo(f"private work directory kept: {done.kept}")
     click.echo(f"verified; bundle: {done.bundle}")
