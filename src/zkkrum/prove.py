@@ -347,6 +347,7 @@ class Work:
 
 
 STATE_VERSION = 1
+LOCK_SECONDS = 2.0
 
 
 def _fingerprint(material: Material, form: str) -> str:
@@ -397,11 +398,17 @@ def _alone(work: Work) -> Iterator[None]:
     """Keep other runs out of the work directory; the system gives it free when we end, however we end."""
     folder = os.open(work.path, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            hint = "wait for it, or choose another path with -o"
-            raise InputError(f"another run is at work in {work.path}", hint) from None
+        # A child that was being started when its parent was killed holds the lock until it becomes another program.
+        patience = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > patience:
+                    hint = "wait for it, or choose another path with -o"
+                    raise InputError(f"another run is at work in {work.path}", hint) from None
+                time.sleep(0.05)
         yield
     finally:
         os.close(folder)
