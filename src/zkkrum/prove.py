@@ -347,7 +347,7 @@ class Work:
 
 
 STATE_VERSION = 1
-LOCK_SECONDS = 2.0
+LOCK_SECONDS = 0.5
 
 
 def _fingerprint(material: Material, form: str) -> str:
@@ -409,6 +409,8 @@ def _alone(work: Work) -> Iterator[None]:
                     hint = "wait for it, or choose another path with -o"
                     raise InputError(f"another run is at work in {work.path}", hint) from None
                 time.sleep(0.05)
+        if not work.path.exists():
+            raise InputError(f"the other run in {work.path} has just ended", "run it again")
         yield
     finally:
         os.close(folder)

@@ -167,15 +167,24 @@ async function foreignCall(name) {
 }
 
 /** Message and call stack of a failed assertion; solves once more, through the package that knows the debug symbols. */
+// Locations are byte offsets, which noir_js takes for characters: give it sources of one character a byte.
+function byteIndexed(program) {
+  for (const file of Object.values(program.file_map ?? {})) {
+    file.source = Buffer.from(file.source, 'utf8').toString('latin1');
+  }
+  return program;
+}
+
 async function unsatisfied(Noir, artefact, inputs, first) {
   let error = first;
   try {
-    await new Noir(JSON.parse(readFileSync(artefact, 'utf8'))).execute(inputs);
+    await new Noir(byteIndexed(JSON.parse(readFileSync(artefact, 'utf8')))).execute(inputs);
   } catch (second) {
     error = second;
   }
   const message = String(error.message ?? error).replace(/^Circuit execution failed: (Error: )?/, '');
-  const calls = [...(error.noirCallStack ?? [])].reverse().map((call) => `  ${call.replace(/\s+/g, ' ')}`);
+  const decoded = (text) => Buffer.from(text, 'latin1').toString('utf8');
+  const calls = [...(error.noirCallStack ?? [])].reverse().map((call) => `  ${decoded(call).replace(/\s+/g, ' ')}`);
   return new Refusal([`error: ${message}`, ...calls, 'Failed to solve program: the witness does not satisfy it'].join('\n'));
 }
 
