@@ -1,0 +1,410 @@
+"""The Flower strategy on an in-process grid: who is dropped, what is aggregated, what makes a round void."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("flwr", reason="needs zkkrum[flower]")
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+
+from zkkrum.errors import InputError
+from zkkrum.field import to_hex
+from zkkrum.flower import (
+    COMMIT,
+    OPEN,
+    InProcessGrid,
+    ZkKrum,
+    ZkKrumClient,
+    client_id,
+    layout_of,
+    subject_of,
+)
+from zkkrum.history import load_past_round
+from zkkrum.params import Round
+from zkkrum.toolchain import Toolchain
+from zkkrum.verify import verify
+
+N, CLIP = 6, 1.0
+BASE = {"w": np.full((5, 4), 2.0, np.float32), "b": np.zeros(3, np.float32)}
+Train = Callable[[int, dict], dict]
+
+
+def honest(partition: int, base: dict) -> dict:
+    rng = np.random.default_rng(partition)
+    return {k: (v + 0.2 + 0.01 * rng.standard_normal(v.shape)).astype(v.dtype) for k, v in base.items()}
+
+
+def far(partition: int, base: dict) -> dict:
+    """The last client sends 10^9, far beyond the clip."""
+    return {k: v + np.float32(1e9) for k, v in base.items()} if partition == N - 1 else honest(partition, base)
+
+
+def make_app(train: Train = honest, accept: Callable[[Round], str] | None = None) -> ClientApp:
+    app = ClientApp()
+    client = ZkKrumClient(app, accept)
+
+    @app.train()
+    def on_train(message, context):
+        (record,) = message.content.array_records.values()
+        base = {name: array.numpy() for name, array in record.items()}
+        partition = context.node_config["partition-id"]
+        return client.reply(message, context, train(partition, base), {"num-examples": 10, "loss": float(partition)})
+
+    return app
+
+
+def run(grid: InProcessGrid, strategy: ZkKrum, rounds: int = 1):
+    arrays = ArrayRecord({name: Array(value) for name, value in BASE.items()})
+    return strategy.start(grid, arrays, num_rounds=rounds)
+
+
+def strategy(**options) -> ZkKrum:
+    options = {"prove_every": 0, "fraction_evaluate": 0.0, **options}
+    return ZkKrum(CLIP, **options)
+
+
+def moved(result) -> dict[str, np.ndarray]:
+    return {name: array.numpy() - BASE[name] for name, array in result.arrays.items()}
+
+
+MODES = pytest.mark.parametrize("one_message", [False, True])
+
+
+@MODES
+def test_a_value_far_beyond_the_clip_is_flagged_and_left_out(one_message: bool) -> None:
+    server = strategy(one_message=one_message)
+    result = run(InProcessGrid(make_app(far), N), server)
+    step = moved(result)
+    assert all(np.abs(x - 0.2).max() < 0.02 for x in step.values())
+    assert [r.nodes for r in server.results] == [tuple(range(1, N + 1))]
+    assert server.results[0].aggregated == tuple(range(1, N))
+    metrics = result.train_metrics_clientapp[1]
+    assert metrics["zkkrum-flagged"] == 1
+    assert metrics["zkkrum-malicious"] == 1
+    assert metrics["zkkrum-aggregated"] == N - 1
+    assert metrics["loss"] == pytest.approx(np.mean(range(N - 1)))  # the flagged client's is not averaged either
+
+
+@MODES
+def test_what_is_aggregated_stays_within_the_clip(one_message: bool) -> None:
+    """Nobody is flagged here (γ is huge), yet 10^9 moves no coordinate by more than its share of the clip."""
+    server = strategy(one_message=one_message, gamma="4000000000")
+    step = moved(run(InProcessGrid(make_app(far), N), server))
+    assert server.results[0].verdict.flagged == ()
+    for x in step.values():
+        assert np.abs(x - (5 * 0.2 + CLIP) / N).max() < 0.02
+
+
+def test_only_committed_integers_are_aggregated() -> None:
+    server = strategy(b=8)
+    step = moved(run(InProcessGrid(make_app(), N), server))
+    count, unit = len(server.results[0].aggregated), CLIP / 127
+    for x in step.values():
+        assert np.allclose(np.rint(x * count / unit), x * count / unit, atol=1e-3)  # a mean of multiples of Δ
+
+
+@pytest.mark.parametrize("m", [1, 3])
+def test_krum_and_multi_krum_select(m: int) -> None:
+    server = strategy(aggregate="selected", m=m)
+    run(InProcessGrid(make_app(far), N), server)
+    verdict = server.results[0].verdict
+    assert len(verdict.selected) == m
+    assert server.results[0].aggregated == tuple(i + 1 for i in verdict.selected)
+    assert N not in server.results[0].aggregated
+
+
+def test_several_rounds_and_what_is_kept(tmp_path: Path) -> None:
+    server = strategy(rounds=tmp_path / "rounds")
+    run(InProcessGrid(make_app(far), N), server, rounds=3)
+    assert len(server.results) == 3
+    ids = set()
+    for r in (1, 2, 3):
+        round, q = load_past_round(tmp_path / "rounds" / f"round-{r:04d}")
+        assert q.shape == (N, 23)
+        assert round.roster == tuple(client_id(i + 1) for i in range(N))
+        assert set(np.unique(q[N - 1])) == {2047}
+        ids.add(round.round_id)
+    assert len(ids) == 3
+
+
+def test_a_node_that_fails_to_train_is_not_in_the_roster() -> None:
+    def failing(partition: int, base: dict) -> dict:
+        if partition == 2:
+            raise RuntimeError("no battery")
+        return honest(partition, base)
+
+    for one_message in (False, True):
+        server = strategy(one_message=one_message)
+        run(InProcessGrid(make_app(failing), N), server)
+        assert server.results[0].nodes == (1, 2, 4, 5, 6)
+
+
+@MODES
+def test_what_is_no_update_keeps_its_sender_out(one_message: bool) -> None:
+    def broken(partition: int, base: dict) -> dict:
+        if partition == 1:
+            return {**honest(partition, base), "b": np.full(3, np.nan, np.float32)}
+        return honest(partition, base)
+
+    server = strategy(one_message=one_message)
+    run(InProcessGrid(make_app(broken), N), server)
+    assert server.results[0].nodes == (1, 3, 4, 5, 6)
+
+
+def test_another_layout_keeps_its_sender_out(caplog: pytest.LogCaptureFixture) -> None:
+    def reshaped(partition: int, base: dict) -> dict:
+        return {k: v.reshape(-1) for k, v in base.items()} if partition == 0 else honest(partition, base)
+
+    server = strategy(one_message=True)
+    with caplog.at_level(logging.WARNING, "flwr"):
+        run(InProcessGrid(make_app(reshaped), N), server)
+    assert server.results[0].nodes == (2, 3, 4, 5, 6)
+
+
+@pytest.fixture
+def flwr_log(caplog: pytest.LogCaptureFixture):
+    logger = logging.getLogger("flwr")
+    before, logger.propagate = logger.propagate, True
+    with caplog.at_level(logging.INFO, "flwr"):
+        yield caplog
+    logger.propagate = before
+
+
+def test_one_message_mode_says_that_colluders_may_adapt(flwr_log: pytest.LogCaptureFixture) -> None:
+    run(InProcessGrid(make_app(), N), strategy(one_message=True))
+    assert "Colluders may adapt" in flwr_log.text
+    flwr_log.clear()
+    run(InProcessGrid(make_app(), N), strategy())
+    assert "Colluders" not in flwr_log.text
+
+
+# Void rounds
+
+
+class Hooked(InProcessGrid):
+    """A grid on which a test changes what goes over the wire."""
+
+    def __init__(self, app: ClientApp, nodes: int, hook: Callable[[Message, Message], Message]) -> None:
+        super().__init__(app, nodes)
+        self.hook, self.sent = hook, []
+
+    def _deliver(self, message: Message) -> Message:
+        self.sent.append((message.metadata.message_type, message.metadata.dst_node_id))
+        return self.hook(message, super()._deliver(message))
+
+
+def alter(kind: str, node: int, change: Callable[[RecordDict], None]) -> Callable[[Message, Message], Message]:
+    def hook(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == f"query.{kind}" and message.metadata.dst_node_id == node:
+            change(reply.content)
+        return reply
+
+    return hook
+
+
+def wrong_commitment(content: RecordDict) -> None:
+    content["commitment"]["commitment"] = to_hex(1)
+
+
+def not_canonical(content: RecordDict) -> None:
+    content["commitment"]["commitment"] = "0x" + "f" * 64
+
+
+def other_context(content: RecordDict) -> None:
+    content["commitment"]["context"] = to_hex(2)
+
+
+def other_q(content: RecordDict) -> None:
+    q = content["opening"]["q"].numpy().copy()
+    q[0] += 1
+    content["opening"] = ArrayRecord({"q": Array(q)})
+
+
+def float_q(content: RecordDict) -> None:
+    content["opening"] = ArrayRecord({"q": Array(np.zeros(23, np.float32))})
+
+
+def short_q(content: RecordDict) -> None:
+    content["opening"] = ArrayRecord({"q": Array(np.zeros(22, np.int16))})
+
+
+def other_salt(content: RecordDict) -> None:
+    content["salt"]["salt"] = to_hex(3)
+
+
+def nothing(content: RecordDict) -> None:
+    content.clear()
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        (COMMIT, not_canonical),
+        (COMMIT, other_context),
+        (COMMIT, nothing),
+        (OPEN, other_q),
+        (OPEN, float_q),
+        (OPEN, short_q),
+        (OPEN, other_salt),
+        (OPEN, nothing),
+    ],
+)
+def test_a_void_round_is_opened_anew_with_those_who_answered(kind: str, change) -> None:
+    grid = Hooked(make_app(far), N, alter(kind, 2, change))
+    server = strategy()
+    run(grid, server)
+    assert server.results[0].nodes == (1, 3, 4, 5, 6)
+    assert server.results[0].aggregated == (1, 3, 4, 5)
+    commits = [node for kind, node in grid.sent if kind == f"query.{COMMIT}"]
+    assert commits == [1, 2, 3, 4, 5, 6, 1, 3, 4, 5, 6]
+
+
+def test_a_changed_commitment_is_noticed_by_its_maker() -> None:
+    grid = Hooked(make_app(), N, alter(COMMIT, 2, wrong_commitment))
+    server = strategy()
+    run(grid, server)
+    assert server.results[0].nodes == (1, 3, 4, 5, 6)
+
+
+def test_without_reopening_a_void_round_leaves_the_model() -> None:
+    grid = Hooked(make_app(), N, alter(OPEN, 2, other_salt))
+    server = strategy(reopen=0)
+    result = run(grid, server)
+    assert server.results[0].verdict is None
+    assert result.train_metrics_clientapp[1]["zkkrum-void"] == 1
+    assert not result.arrays  # no aggregate was made
+
+
+def test_too_few_for_the_rules_is_void() -> None:
+    server = strategy(f=2)  # needs n > 6
+    run(InProcessGrid(make_app(), N), server)
+    assert server.results[0].verdict is None
+
+
+def test_metrics_that_cannot_be_averaged_end_nothing() -> None:
+    def spoil(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == "train" and message.metadata.dst_node_id in (1, 3):
+            odd = {"num-examples": -7, "loss": [1.0]} if message.metadata.dst_node_id == 1 else {"x": 1}
+            reply.content["metrics"] = MetricRecord(odd)
+        return reply
+
+    server = strategy()
+    result = run(Hooked(make_app(), N, spoil), server)
+    assert result.train_metrics_clientapp[1]["zkkrum-clients"] == N
+
+
+# What a client refuses
+
+
+def refusals(flwr_log: pytest.LogCaptureFixture, part: str) -> bool:
+    return part in flwr_log.text
+
+
+def test_clients_refuse_rounds_they_do_not_accept(flwr_log: pytest.LogCaptureFixture) -> None:
+    app = make_app(accept=lambda round: "clip too small" if round.clip < 2 else "")
+    server = strategy()
+    run(InProcessGrid(app, N), server)
+    assert server.results[0].verdict is None
+    assert refusals(flwr_log, "refuses the round: clip too small")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [
+        ("subject", "about another model"),
+        ("roster", "not in the roster"),
+        ("replay", "committed to before"),
+        ("untrained", "nothing was trained"),
+    ],
+)
+def test_clients_refuse_to_commit(what: str, reason: str) -> None:
+    from zkkrum.parties import open_round
+    from zkkrum.rounds import RoundFile
+
+    app = make_app()
+    grid = InProcessGrid(app, N)
+    arrays = ArrayRecord({name: Array(value) for name, value in BASE.items()})
+    if what != "untrained":
+        content = RecordDict({"arrays": arrays, "config": ConfigRecord({"zkkrum-mode": "two-message"})})
+        (trained,) = grid.send_and_receive([Message(content, dst_node_id=1, message_type="train")])
+        assert not trained.has_error()
+        assert not trained.content.array_records  # the update stays with the client
+    roster = [client_id(i) for i in (range(2, 8) if what == "roster" else range(1, 7))]
+    subject = bytes(32) if what == "subject" else subject_of(BASE, layout_of(BASE))
+    round = open_round(roster, 23, CLIP, subject=subject)
+    asked = RecordDict({"round": ConfigRecord({"round": RoundFile.of(round).model_dump_json()})})
+    for _ in range(2 if what == "replay" else 1):
+        (reply,) = grid.send_and_receive([Message(asked, dst_node_id=1, message_type=f"query.{COMMIT}")])
+    assert reply.has_error()
+    assert reason in reply.error.reason
+
+
+@pytest.mark.parametrize("what", ["fewer", "context", "again"])
+def test_clients_refuse_to_open(what: str) -> None:
+    """Before all have committed, for another round, or twice."""
+    opened: list[Message] = []
+
+    def hook(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == f"query.{OPEN}":
+            opened.append(reply)
+        return reply
+
+    class Cheating(Hooked):
+        def _deliver(self, message: Message) -> Message:
+            if message.metadata.message_type == f"query.{OPEN}" and what != "again":
+                shown = message.content["commitments"]
+                if what == "fewer":
+                    shown["commitments"] = list(shown["commitments"])[:-1]
+                else:
+                    shown["context"] = to_hex(5)
+            if message.metadata.message_type == f"query.{OPEN}" and what == "again":
+                super()._deliver(message)
+            return super()._deliver(message)
+
+    run(Cheating(make_app(), N, hook), strategy(reopen=0))
+    refused = [r for r in opened if r.has_error()]
+    assert len(refused) == N
+    reasons = {"fewer": "before all have committed", "context": "not committed to", "again": "not committed to"}
+    assert all(reasons[what] in r.error.reason for r in refused)
+
+
+def test_settings_are_checked() -> None:
+    with pytest.raises(InputError, match="expected unflagged or selected"):
+        ZkKrum(1.0, aggregate="median")
+    with pytest.raises(InputError, match="z: expected a decimal"):
+        ZkKrum(1.0, z="five")
+    with pytest.raises(ValueError, match="zap"):
+        ZkKrum(1.0, score="zap")
+
+
+# Proofs
+
+
+@MODES
+def test_rounds_are_proved_and_anybody_can_verify(
+    one_message: bool, toolchain: Toolchain, crs: Path, tmp_path: Path, flwr_log: pytest.LogCaptureFixture
+) -> None:
+    server = strategy(
+        one_message=one_message, prove_every=2, bundles=tmp_path / "b", rounds=tmp_path / "r", tools=toolchain
+    )
+    result = run(InProcessGrid(make_app(far), N), server, rounds=3)
+    assert [r.bundle for r in server.results] == [None, tmp_path / "b" / "round-0002", None]
+    assert str(tmp_path / "b" / "round-0002") in flwr_log.text
+    metrics = result.train_metrics_clientapp[2]
+    assert metrics["zkkrum-proved"] == 1
+    assert metrics["zkkrum-proving-seconds"] > 0
+    kept = tmp_path / "r" / "round-0002"
+    found = verify(
+        tmp_path / "b" / "round-0002", toolchain, commitments=kept / "commitments", round_file=kept / "round.toml"
+    )
+    assert found.ok, found.reason
+    assert found.verdict == server.results[1].verdict
+    assert found.verdict.flagged == (N - 1,)
+    assert found.commitments_by == ("server" if one_message else "clients")
