@@ -42,7 +42,7 @@ ORIGINAL_GATES = {6: 4_573, 50: 105_376, 100: 403_329}
 
 @dataclass(frozen=True)
 class Shape:
-    """A round to measure; ``original`` takes the original's rules, all-pairs and brackets."""
+    """A round to measure; ``original``: in one circuit under the original's rules, all-pairs and brackets."""
 
     n: int
     d: int
@@ -190,7 +190,7 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
     """
     round = _open(shape)
     p = round.params
-    form = plan(p).form
+    form = files.ROUND if shape.original else plan(p).form  # as the original: all in one circuit
     circuits = files.circuits(p, form)
     counts = dict.fromkeys(circuits, 1)
     if form == files.SHARDED:
