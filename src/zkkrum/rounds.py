@@ -65,6 +65,23 @@ class ParametersFile(Strict):
     z: Annotated[str, BeforeValidator(_strict_text)]
     gamma: Annotated[str, BeforeValidator(_strict_text)]
 
+    @classmethod
+    def of(cls, params: Params) -> ParametersFile:
+        """Describe parameters."""
+        p = params
+        return cls(
+            n=p.n,
+            d=p.d,
+            b=p.b,
+            chunk=p.chunk,
+            f=p.f,
+            m=p.m,
+            score=p.score.value,
+            detection=p.detection.value,
+            z=str(p.z),
+            gamma=str(p.gamma),
+        )
+
     def params(self) -> Params:
         """Return checked parameters (`InputError` names the bound that is broken)."""
         fields = self.model_dump()
@@ -93,7 +110,6 @@ class RoundFile(Strict):
     @classmethod
     def of(cls, round: Round) -> RoundFile:
         """Describe a round."""
-        p = round.params
         return cls(
             protocol=PROTOCOL,
             round_id="0x" + round.round_id.hex(),
@@ -102,18 +118,7 @@ class RoundFile(Strict):
             subject="0x" + round.subject.hex(),
             chain_id=str(round.chain_id),
             contract="0x" + round.contract.hex(),
-            parameters=ParametersFile(
-                n=p.n,
-                d=p.d,
-                b=p.b,
-                chunk=p.chunk,
-                f=p.f,
-                m=p.m,
-                score=p.score.value,
-                detection=p.detection.value,
-                z=str(p.z),
-                gamma=str(p.gamma),
-            ),
+            parameters=ParametersFile.of(round.params),
         )
 
     def round(self) -> Round:

@@ -5,8 +5,6 @@ Only parses, prints and exits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from rich.table import Table
 
 from zkkrum import simulate as simulation
 from zkkrum.attacks import ATTACKS
-from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say
+from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say, spinner
 from zkkrum.cli.rounds import ATTACK_HELP, terms_options
 from zkkrum.errors import EXIT_INVALID
 from zkkrum.evm import demo
@@ -25,22 +23,12 @@ from zkkrum.evm import export as exporting
 from zkkrum.evm.solidity import CODE_SIZE_MAX
 from zkkrum.params import Params
 from zkkrum.parties import Terms, open_round
+from zkkrum.rounds import ParametersFile
 from zkkrum.toolchain import Toolchain
 
 plain_option = click.option(
     "--plain-verifier", is_flag=True, help="bb's unoptimized verifier: three times the gas, and two libraries to link."
 )
-
-
-@contextmanager
-def _spinner() -> Iterator[Callable[[str], None]]:
-    """Give a function that says what is going on: on a terminal beside a spinner, else nothing."""
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal:
-        yield demo.silent
-        return
-    with console.status("starting") as status:
-        yield lambda what: status.update(escape(what))
 
 
 def _params(clients: int, dimension: int, terms: Terms) -> Params:
@@ -76,7 +64,7 @@ def export(
     """
     if sum((bundle is not None, clients is not None or dimension is not None, check is not None)) != 1:
         raise click.UsageError("expected one of BUNDLE, --clients with --dimension, and --check")
-    with _spinner() as tell, Toolchain.find(notify=say) as tools:
+    with spinner() as tell, Toolchain.find(notify=say) as tools:
         if check:
             tell("rendering again")
             differences = exporting.check(check, tools)
@@ -132,7 +120,7 @@ def onchain_demo(
 
     The EVM runs in this process (extra zkkrum[evm]); contracts, verifier and proof are the real ones.
     """
-    with _spinner() as tell, Toolchain.find(notify=say) as tools:
+    with spinner() as tell, Toolchain.find(notify=say) as tools:
         if table:
             lives, plain = demo.gas_table(tools, tell=tell)
         else:
@@ -173,7 +161,7 @@ def onchain_demo(
 def _life(life: demo.Life) -> dict[str, Any]:
     p = life.params
     return {
-        "parameters": exporting.parameters_file(p).model_dump(),
+        "parameters": ParametersFile.of(p).model_dump(),
         "gates": life.gates,
         "outcome": life.outcome.name.lower(),
         "malicious": life.verdict.malicious,

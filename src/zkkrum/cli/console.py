@@ -55,3 +55,14 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
             bar.update(stages[what], completed=done, total=total or None)
 
         yield advance
+
+
+@contextlib.contextmanager
+def spinner(what: str = "starting") -> Iterator[Callable[[str], None]]:
+    """Give a function that says what is going on, beside a spinner on a terminal; elsewhere nothing is said."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(what) as status:
+        yield lambda now: status.update(escape(now))

@@ -5,9 +5,6 @@ Must not know how tools are found or installed: it prints what the toolchain say
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
@@ -16,33 +13,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from zkkrum import toolchain
+from zkkrum.cli.console import json_option, print_json, say, spinner
 from zkkrum.toolchain import Toolchain
-
-
-@contextmanager
-def notices(what: str) -> Iterator[Callable[[str], None]]:
-    """Yield a function that says a sentence on standard error, beside a spinner where there is a terminal."""
-    console = Console(stderr=True, highlight=False)
-
-    def say(sentence: str) -> None:
-        console.print(escape(sentence), soft_wrap=True)
-
-    if console.is_terminal:
-        with console.status(what):
-            yield say
-    else:
-        yield say
 
 
 @click.command()
 @click.option("--points", type=click.IntRange(min=1), help="Also fetch this many points of the reference string.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def setup(points: int | None, as_json: bool) -> None:
     """Install the pinned nargo, bb and solc into the cache.
 
     Does nothing, and needs no network, when they are there. May be interrupted at any time.
     """
-    with notices("installing the tools") as say, Toolchain.find(notify=say) as tools:
+    with spinner("installing the tools"), Toolchain.find(notify=say) as tools:
         report = {
             "nargo": tools.nargo.version,
             "bb": tools.bb.version,
@@ -51,14 +34,14 @@ def setup(points: int | None, as_json: bool) -> None:
             "points": toolchain.points_available(),
         }
     if as_json:
-        click.echo(json.dumps(report))
+        print_json(report)
         return
     click.echo(f"nargo {report['nargo']} and bb {report['bb']} are ready in {report['tools']}")
     click.echo(f"reference string: {report['points']:,} points at hand")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 @click.pass_context
 def doctor(context: click.Context, as_json: bool) -> None:
     """Look at every tool, version, path and the reference string, and say how to repair what is wrong.
@@ -69,7 +52,7 @@ def doctor(context: click.Context, as_json: bool) -> None:
     broken = toolchain.first_broken(checks)
     code = broken.exit_code if broken else 0
     if as_json:
-        click.echo(json.dumps({"ok": broken is None, "checks": [asdict(check) for check in checks]}, indent=2))
+        print_json({"ok": broken is None, "checks": [asdict(check) for check in checks]})
         context.exit(code)
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found", "expected"):

@@ -150,7 +150,7 @@ def render(params: Params, key: bytes, tools: Toolchain, *, optimized: bool = Tr
         noir=PAIR.noir,
         bb=PAIR.bb,
         verifier="optimized" if optimized else "plain",
-        parameters=parameters_file(params),
+        parameters=ParametersFile.of(params),
         key_sha256=hashlib.sha256(key).hexdigest(),
         runtime_bytes=sizes,
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
@@ -280,20 +280,3 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         elif (folder / name).read_bytes() != expected[name]:
             differences.append(f"{name}: differs from what this zkkrum renders")
     return differences
-
-
-def parameters_file(params: Params) -> ParametersFile:
-    """Describe constants as a round file does."""
-    p = params
-    return ParametersFile(
-        n=p.n,
-        d=p.d,
-        b=p.b,
-        chunk=p.chunk,
-        f=p.f,
-        m=p.m,
-        score=p.score.value,
-        detection=p.detection.value,
-        z=str(p.z),
-        gamma=str(p.gamma),
-    )
