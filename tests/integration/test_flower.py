@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -408,3 +409,40 @@ def test_rounds_are_proved_and_anybody_can_verify(
     assert found.verdict == server.results[1].verdict
     assert found.verdict.flagged == (N - 1,)
     assert found.commitments_by == ("server" if one_message else "clients")
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "flower_digits" / "run_in_process.py"
+
+
+def example(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    """Run the example; return the cells of its last table."""
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
+    runpy.run_path(str(EXAMPLE))["main"](["num-server-rounds=2", *arguments])
+    return [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "flagged"),
+    [
+        (["byzantine=2"], "2"),
+        (["byzantine=3", "attack=gaussian", "strength=10", "one-message=true"], "3"),
+        (["byzantine=2", "attack=label-flip", "hidden=4"], "2"),
+    ],
+)
+def test_the_example_app(
+    arguments: list[str], flagged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = example(capsys, "prove-every=0", f"output={tmp_path}", *arguments)
+    assert [row[2:5] for row in rows] == [[flagged, "of", "10"]] * 2
+    assert (tmp_path / "model.safetensors").is_file()
+    if "hidden=4" not in arguments:
+        assert float(rows[-1][1]) > 0.8
+
+
+def test_the_example_app_proves(
+    toolchain: Toolchain, crs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = example(capsys, "prove-every=2", f"output={tmp_path}")
+    bundle = tmp_path / "bundles" / "round-0002"
+    assert rows[1][5] == str(bundle)
+    assert verify(bundle, toolchain).ok

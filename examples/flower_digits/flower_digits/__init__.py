@@ -1,0 +1,1 @@
+"""A Flower app: digits, Byzantine clients by config, every round proved with zkkrum."""
