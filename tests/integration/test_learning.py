@@ -1,0 +1,73 @@
+"""The learning commands with the real tools: proofs of a sample of training rounds, and pages about proved rounds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from zkkrum.cli import main
+from zkkrum.toolchain import Toolchain
+from zkkrum.verify import verify
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
+
+
+def zkkrum(*arguments: object) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+
+
+def test_rounds_of_an_experiment_are_proved(toolchain: Toolchain, crs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
+    options = ["--rounds", 2, "--prove-every", 2, "--attack", "sign-flip:3", "--no-plot"]
+    done = zkkrum("experiment", tmp_path, *options, "--aggregation", "unflagged", "--aggregation", "average")
+    assert done.exit_code == 0, done.output
+    assert "1 rounds proved and verified" in done.stdout
+    steps = json.loads((tmp_path / "results.json").read_text())["steps"]
+    (proved,) = [step for step in steps if step["proof"]]
+    assert (proved["aggregation"], proved["round"]) == ("unflagged", 2)
+    found = verify(Path(proved["proof"]), toolchain)
+    assert found.ok, found.reason
+    assert found.verdict
+    assert list(found.verdict.flagged) == proved["flagged"]
+
+
+def test_the_page_of_a_bundle_says_that_it_was_verified(toolchain: Toolchain, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    done = zkkrum("report", EXAMPLE / "bundle", "-o", page, "--json")
+    assert json.loads(done.stdout) == {"output": str(page), "verified": True, "private": False}
+    text = page.read_text()
+    assert "VERIFIED when this page was made" in text
+    assert "flagged" in text
+    assert "<svg" not in text
+
+
+def test_no_page_is_made_of_a_bundle_that_does_not_verify(toolchain: Toolchain, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE / "bundle", tmp_path / "bundle")
+    proof = bytearray((tmp_path / "bundle" / "proof").read_bytes())
+    proof[100] ^= 1
+    (tmp_path / "bundle" / "proof").write_bytes(proof)
+    done = zkkrum("report", tmp_path / "bundle", "-o", tmp_path / "report.html")
+    assert done.exit_code == 1
+    assert "INVALID: proof" in done.stdout
+    assert not (tmp_path / "report.html").exists()
+    done = zkkrum("report", tmp_path / "bundle", "-o", tmp_path / "report.html", "--no-verify")
+    assert done.exit_code == 0
+    assert "NOT VERIFIED" in (tmp_path / "report.html").read_text()
+
+
+def test_thresholds_from_simulated_rounds_go_into_the_next(tmp_path: Path) -> None:
+    names = [tmp_path / f"round-{k}" for k in range(4)]
+    for k, name in enumerate(names):
+        options = ["--byzantine", 0, "--heterogeneity", 0.3, "--dimension", 100, "--seed", k]
+        assert zkkrum("simulate", name, *options).exit_code == 0
+    done = zkkrum("calibrate", *names, "-o", tmp_path / "c.toml", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    args = ["--dimension", 100, "--clip", 1, "--z", found["z"], "--gamma", found["gamma"]]
+    clients = [x for i in range(10) for x in ("--client", f"c{i}")]
+    opened = zkkrum("open", tmp_path / "round.toml", *args, *clients)
+    assert opened.exit_code == 0, opened.output
