@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 from math import atan, ceil, comb, cos, erfc, exp, isfinite, log, pi, sin, sqrt
 from pathlib import Path
 
@@ -26,9 +27,11 @@ from zkkrum.rounds import RoundDirectory
 from zkkrum.simulate import read_truth
 
 CONFIDENCE = 0.95
-MIN_ROUNDS = 3
+MIN_ROUNDS = 5
 DECIMALS = 3
 """Thresholds are written with so many decimals, rounded up."""
+LARGEST = 10**6
+"""Larger thresholds are cut to this, which flags practically nobody and still fits the circuit's 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -96,53 +99,55 @@ def decimal(value: Fraction) -> str:
 
 
 def _up(x: float) -> Fraction:
-    return Fraction(ceil(x * 10**DECIMALS + 1e-6) if x else 0, 10**DECIMALS)
+    return Fraction(ceil(min(x, LARGEST) * 10**DECIMALS + 1e-6) if x else 0, 10**DECIMALS)
 
 
-# Each round becomes rows (a_i, g_i): client i is flagged iff a_i > z and g_i > γ.
+@dataclass(frozen=True, eq=False)
+class _Spreads:
+    """How far the scores of each round lie from its middle; one row per round, one column per client.
 
-
-@dataclass(frozen=True)
-class _Spread:
-    """One round's distances from the middle.
-
-    ``a`` in deviations (inf where there is none), ``g`` relative to the middle, ``ratio`` the deviation relative to
-    the middle.
+    Client i of round t is flagged iff ``a[t, i] > z`` and ``g[t, i] > γ``: ``a`` in deviations (inf where the deviation
+    is 0), ``g`` relative to the middle. ``ratio`` is the deviation relative to the middle. Rounds in which no
+    thresholds could flag anybody are not ``known``; their rows are 0.
     """
 
     a: NDArray[np.float64]
     g: NDArray[np.float64]
-    ratio: float
+    ratio: NDArray[np.float64]
+    known: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, s: Sequence[int], params: Params) -> _Spread | None:
-        """Return the spread of a score vector; None where no thresholds could flag anybody."""
-        x = np.array(s, dtype=np.float64)
-        detection = detect(s, params)
-        if isinstance(detection, Mad):
-            if detection.median == 0:
-                return None
-            middle, deviation = float(detection.median), float(detection.deviation)
-        else:
-            if not detection.malicious:
-                return None
-            middle, deviation = x.mean(), x.std()
-        with np.errstate(divide="ignore", invalid="ignore"):
-            a = np.where(x > middle, (x - middle) / deviation, 0.0)
-        return cls(a, x / middle - 1, deviation / middle)
+    def of(cls, rounds: Sequence[Sequence[int]], params: Params) -> _Spreads:
+        shape = len(rounds), params.n
+        a, g, ratio, known = np.zeros(shape), np.zeros(shape), np.zeros(shape[0]), np.zeros(shape[0], dtype=bool)
+        for t, s in enumerate(rounds):
+            x = np.array(s, dtype=np.float64)
+            detection = detect(s, params)
+            if isinstance(detection, Mad):
+                known[t] = detection.median > 0
+                middle, deviation = float(detection.median), float(detection.deviation)
+            else:
+                known[t] = detection.malicious
+                middle, deviation = float(x.mean()), float(x.std())
+            if known[t]:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    a[t] = np.where(x > middle, (x - middle) / deviation, 0.0)
+                g[t], ratio[t] = x / middle - 1, deviation / middle
+        return cls(a, g, ratio, known)
+
+    def without(self, t: int) -> _Spreads:
+        """Leave a round out."""
+        rest = np.arange(len(self.known)) != t
+        return _Spreads(self.a[rest], self.g[rest], self.ratio[rest], self.known[rest])
+
+    def factors(self, z: float, gamma: float) -> NDArray[np.float64]:
+        """Return for each round the smallest multiple of (z, γ) at which it has no flag."""
+        over_z = self.a / z if z else np.where(self.a > 0, np.inf, 0.0)
+        over_gamma = self.g / gamma if gamma else np.full_like(self.g, np.inf)
+        return np.asarray(np.where(self.known, np.minimum(over_z, over_gamma).max(axis=1), 0.0))
 
 
-def _factor(spread: _Spread | None, z: float, gamma: float) -> float:
-    """Return the smallest multiple of (z, γ) at which the round has no flag."""
-    if spread is None:
-        return 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        over_z = spread.a / z if z else np.full_like(spread.a, np.inf)
-        over_gamma = spread.g / gamma if gamma else np.full_like(spread.g, np.inf)
-    return float(np.minimum(np.where(spread.a > 0, over_z, 0.0), over_gamma).max())
-
-
-def _thresholds(spreads: Sequence[_Spread | None], params: Params, target: float) -> tuple[Fraction, Fraction, bool]:
+def _thresholds(spreads: _Spreads, params: Params, target: float) -> tuple[Fraction, Fraction, bool]:
     """Choose (z, γ, extrapolated).
 
     Both thresholds grow together along one ray, whose direction is the median over the rounds of the largest
@@ -152,26 +157,37 @@ def _thresholds(spreads: Sequence[_Spread | None], params: Params, target: float
     are the largest or, under ``mad``, the upper prediction limit of a log-normal sample (Whitmore 1986), whichever
     is greater. (Under ``brackets`` the excess is bounded and often absent: nothing is assumed beyond the largest.)
     """
-    known = [s for s in spreads if s is not None]
-    brackets = params.detection is Detection.BRACKETS
-    if not known:
+    count, brackets = len(spreads.known), params.detection is Detection.BRACKETS
+    if not spreads.known.any():
         if brackets:  # never low > high: whatever z flags nobody
-            return params.z, params.gamma, len(spreads) < rounds_needed(target)
+            return params.z, params.gamma, count < rounds_needed(target)
         raise InputError("calibrate: the scores of every round carry no scale (median 0): is clip too large?")
-    farthest = [float(s.a.max()) for s in known if isfinite(s.a.max())]
-    z = float(np.median(farthest)) if farthest else 0.0
-    gamma = 0.0 if brackets else float(np.median([s.g.max() for s in known]))
+    farthest = spreads.a[spreads.known].max(axis=1)
+    finite = farthest[np.isfinite(farthest)]
+    z = float(np.median(finite)) if finite.size else 0.0
+    gamma = 0.0 if brackets else float(np.median(spreads.g[spreads.known].max(axis=1)))
     if z == gamma == 0:
         raise InputError("calibrate: the scores do not vary at all: are these real rounds?")
-    factors = np.sort([_factor(s, z, gamma) for s in spreads])
-    extrapolated = len(factors) < rounds_needed(target)
-    beyond = 0
-    while not extrapolated and rate_at_most(beyond + 1, len(factors)) <= target:
-        beyond += 1
-    factor = float(factors[-1 - beyond])
+    factors = np.sort(spreads.factors(z, gamma))
+    extrapolated = count < rounds_needed(target)
+    factor = float(factors[-1 - _may_lie_beyond(count, target)])
     if extrapolated and not brackets:
         factor = max(factor, _prediction_limit(np.maximum(factors, 1e-3), 1 - target))
+    if not isfinite(factor):
+        raise InputError(
+            "calibrate: no finite thresholds: in some rounds the median deviation is 0 and yet a client stands out",
+            "too few distinct scores: is clip too large, or d too small?",
+        )
     return _up(factor * z), _up(factor * gamma), extrapolated
+
+
+@cache
+def _may_lie_beyond(count: int, target: float) -> int:
+    """Return how many of the rounds may lie beyond the thresholds and still show the target at 95 % confidence."""
+    beyond = 0
+    while rate_at_most(beyond + 1, count) <= target:
+        beyond += 1
+    return beyond
 
 
 def _prediction_limit(sample: NDArray[np.float64], confidence: float) -> float:
@@ -281,13 +297,13 @@ def calibrate(rounds: Sequence[Sequence[int]], params: Params, target: float) ->
     Raises
     ------
     InputError
-        For fewer than 3 rounds, rounds without scale, or where ``brackets`` would need a z that flags nobody.
+        For fewer than 5 rounds, rounds without scale, or where ``brackets`` would need a z that flags nobody.
     """
     if not 0 < target < 1:
         raise InputError(f"calibrate: the target must be in (0, 1), found {target}")
     if len(rounds) < MIN_ROUNDS:
         raise InputError(f"calibrate: at least {MIN_ROUNDS} clean rounds are needed, found {len(rounds)}")
-    spreads = [_Spread.of(s, params) for s in rounds]
+    spreads = _Spreads.of(rounds, params)
     z, gamma, extrapolated = _thresholds(spreads, params, target)
     if params.detection is Detection.BRACKETS and z * z >= params.n - 1:
         raise InputError(
@@ -296,14 +312,12 @@ def calibrate(rounds: Sequence[Sequence[int]], params: Params, target: float) ->
         )
     left_out = 0
     for i, s in enumerate(rounds):
-        others = [*spreads[:i], *spreads[i + 1 :]]
-        left_out += _flags(s, params, *_thresholds(others, params, target)[:2])
-    known = [s for s in spreads if s is not None]
+        left_out += _flags(s, params, *_thresholds(spreads.without(i), params, target)[:2])
 
     def excess(z: Fraction, gamma: Fraction) -> float:
         if params.detection is Detection.BRACKETS:
             return float(z)
-        return float(np.mean([max(float(z) * s.ratio, float(gamma)) for s in known]))
+        return float(np.maximum(float(z) * spreads.ratio[spreads.known], float(gamma)).mean())
 
     return Calibration(
         z=z,
@@ -317,7 +331,7 @@ def calibrate(rounds: Sequence[Sequence[int]], params: Params, target: float) ->
         rounds_needed=rounds_needed(target),
         excess_before=excess(params.z, params.gamma),
         excess_after=excess(z, gamma),
-        trend=trend([_factor(s, float(z) or 1.0, float(gamma)) for s in spreads]),
+        trend=trend(spreads.factors(float(z), float(gamma)).tolist()),
     )
 
 

@@ -60,7 +60,7 @@ def test_no_page_is_made_of_a_bundle_that_does_not_verify(toolchain: Toolchain, 
 
 
 def test_thresholds_from_simulated_rounds_go_into_the_next(tmp_path: Path) -> None:
-    names = [tmp_path / f"round-{k}" for k in range(4)]
+    names = [tmp_path / f"round-{k}" for k in range(5)]
     for k, name in enumerate(names):
         options = ["--byzantine", 0, "--heterogeneity", 0.3, "--dimension", 100, "--seed", k]
         assert zkkrum("simulate", name, *options).exit_code == 0

@@ -112,35 +112,31 @@ def test_brackets_that_no_z_can_calm_are_refused() -> None:
 
 def test_rounds_without_scale() -> None:
     with pytest.raises(InputError, match="carry no scale"):
-        calibrate([[0, 0, 0, 0, 0, 0, 0, 0, 0, 9]] * 4, PARAMS, 0.1)
+        calibrate([[0, 0, 0, 0, 0, 0, 0, 0, 0, 9]] * 5, PARAMS, 0.1)
     with pytest.raises(InputError, match="do not vary"):
-        calibrate([[5] * 10] * 4, PARAMS, 0.1)
-    c = calibrate([[5] * 9 + [6]] * 4, PARAMS, 0.1)  # deviation 0: gamma alone decides
+        calibrate([[5] * 10] * 5, PARAMS, 0.1)
+    c = calibrate([[5] * 9 + [6]] * 5, PARAMS, 0.1)  # deviation 0: gamma alone decides
     assert c.z == 0
     assert c.gamma >= Fraction(1, 5)
 
 
 def test_too_few_rounds_and_silly_targets() -> None:
-    with pytest.raises(InputError, match="at least 3 clean rounds"):
-        calibrate(clean(2, 0), PARAMS, 0.1)
+    with pytest.raises(InputError, match="at least 5 clean rounds"):
+        calibrate(clean(4, 0), PARAMS, 0.1)
     for target in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="target must be"):
-            calibrate(clean(3, 0), PARAMS, target)
+            calibrate(clean(5, 0), PARAMS, target)
 
 
-@given(st.lists(st.lists(st.integers(0, 2**80), min_size=10, max_size=10), min_size=3, max_size=8))
+@given(st.lists(st.lists(st.integers(0, 2**80), min_size=10, max_size=10), min_size=5, max_size=8))
 def test_any_scores_give_thresholds_that_round_toml_can_hold(rounds: list[list[int]]) -> None:
     try:
         c = calibrate(rounds, PARAMS, 0.05)
     except InputError:
         return
     assert Fraction(decimal(c.z)) == c.z
-    try:
-        params = replace(PARAMS, z=c.z, gamma=c.gamma)
-    except InputError:
-        assert max(c.z, c.gamma) > 10**6
-        return
-    assert false_flags(rounds, params) == 0
+    if max(c.z, c.gamma) < 10**6:
+        assert false_flags(rounds, replace(PARAMS, z=c.z, gamma=c.gamma)) == 0
 
 
 def test_statistics_against_published_tables() -> None:
@@ -171,7 +167,7 @@ def test_what_it_costs() -> None:
 def rounds(tmp_path: Path) -> list[Path]:
     rng, roster = np.random.default_rng(0), tuple(f"c{i}" for i in range(10))
     folders = []
-    for k in range(5):
+    for k in range(6):
         folder = RoundDirectory(tmp_path / f"round{k}")
         for client, row in zip(roster, honest_updates(10, 200, 0.3, rng), strict=True):
             folder.updates.mkdir(parents=True, exist_ok=True)
@@ -186,18 +182,18 @@ def test_the_command_writes_thresholds_a_round_takes(rounds: list[Path], tmp_pat
     args = [*map(str, rounds[:-1]), "-o", str(output), "--max-false-flag", "0.1", "--round", str(last)]
     done = CliRunner().invoke(command, args)
     assert done.exit_code == 0, done.output
-    for part in ("How sure: from 4 rounds", "Clopper-Pearson", "29 clean rounds", "| sign-flip"):
+    for part in ("How sure: from 5 rounds", "Clopper-Pearson", "29 clean rounds", "| sign-flip"):
         assert part in done.stdout
     report = json.loads(CliRunner().invoke(command, [*args, "--json"]).stdout)
     assert f'z = "{report["z"]}"\ngamma = "{report["gamma"]}"\n' in output.read_text()
     after = load_round(last)
     assert (after.params.z, after.params.gamma) == (Fraction(report["z"]), Fraction(report["gamma"]))
-    assert after.round_id == bytes(31) + bytes([4])
+    assert after.round_id == bytes(31) + bytes([5])
 
 
 def test_a_round_under_way_keeps_its_thresholds(rounds: list[Path], tmp_path: Path) -> None:
-    RoundDirectory(rounds[4]).commitments.mkdir()
-    args = [*map(str, rounds[:4]), "-o", str(tmp_path / "c.toml"), "--round", str(rounds[4] / "round.toml")]
+    RoundDirectory(rounds[5]).commitments.mkdir()
+    args = [*map(str, rounds[:5]), "-o", str(tmp_path / "c.toml"), "--round", str(rounds[5] / "round.toml")]
     done = CliRunner().invoke(command, args)
     assert isinstance(done.exception, InputError)
     assert "have committed" in str(done.exception)
