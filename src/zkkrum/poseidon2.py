@@ -130,7 +130,7 @@ def hash_many(inputs: Sequence[Sequence[int]]) -> list[int]:
 
 
 def stream(seed: int, count: int) -> list[int]:
-    """Return the first ``count`` elements of the stream of ``seed``: state (seed, 0, 0, 0), permute, take three lanes."""
+    """Return the first elements of the stream of ``seed``: state (seed, 0, 0, 0); permute, take three lanes; repeat."""
     state: State = (seed, 0, 0, 0)
     out: list[int] = []
     while len(out) < count:
