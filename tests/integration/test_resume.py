@@ -238,10 +238,14 @@ class TestKilled:
         bundle = tmp_path / "bundle"
         runs.append(run := Run(folder, bundle))
         run.until("proofs 1 ")
-        material = material_of(RoundDirectory(folder), toolchain)
-        for option in ("resume", "restart"):
-            with pytest.raises(InputError, match="another run is at work"):
-                prove(material, bundle, toolchain, form=files.SHARDED, **{option: True})  # type: ignore[arg-type]
+        run.process.send_signal(signal.SIGSTOP)  # it holds its directory, however slow we are
+        try:
+            material = material_of(RoundDirectory(folder), toolchain)
+            for option in ("resume", "restart"):
+                with pytest.raises(InputError, match="another run is at work"):
+                    prove(material, bundle, toolchain, form=files.SHARDED, **{option: True})  # type: ignore[arg-type]
+        finally:
+            run.process.send_signal(signal.SIGCONT)
         run.finish()
         assert verify(bundle, toolchain).ok
 
