@@ -5,6 +5,7 @@ Must not know what the numbers mean.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 P = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
@@ -31,7 +32,7 @@ def from_hex(text: str) -> int:
     ValueError
         If ``text`` is not ``0x…`` or not below `P`.
     """
-    if not text.startswith("0x"):
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,64}", text):
         raise ValueError(f"expected 0x and hexadecimal digits, found {text[:20]!r}")
     x = int(text, 16)
     if x >= P:

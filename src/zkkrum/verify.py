@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from zkkrum import bundle as files
+from zkkrum import gates
 from zkkrum.bundle import Manifest, ShardInputs
 from zkkrum.circuit import Circuit, build, verification_key
 from zkkrum.commitment import FIRST_LINK, of_leaves
@@ -24,6 +25,9 @@ from zkkrum.krum import Verdict
 from zkkrum.params import Detection, Round
 from zkkrum.rounds import load_commitments, load_round
 from zkkrum.toolchain import Toolchain
+
+LARGEST_GATES = 1 << 20
+"""A bundle that claims a larger circuit is refused before anything is compiled for it (which takes 4 GB near 2^20)."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -162,6 +166,15 @@ def _verify(
     if [(w.name, w.value) for w in claimed.public_inputs] != [(name, to_hex(value)) for name, value in words]:
         raise _Rejected("manifest: its named public inputs are not those of the proof")
 
+    expected_gates = (
+        gates.round_gates(round.params)
+        if claimed.form == files.ROUND
+        else max(gates.verdict_gates(round.params), gates.shard_gates(round.params, len(round.params.chunk_range(0))))
+    )
+    if expected_gates > LARGEST_GATES:
+        raise _Rejected(
+            f"circuit: this shape has about {expected_gates:,} gates; none above {LARGEST_GATES:,} is rebuilt"
+        )
     for name, circuit in files.circuits(round.params, claimed.form).items():
         progress("keys", 0, 0)
         if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, tools):

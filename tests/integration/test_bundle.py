@@ -270,6 +270,12 @@ OTHER_CIRCUIT = {"m": 2, "z": "6", "gamma": "1/2", "f": 0, "chunk": 42, "d": 59}
 
 
 class TestLiesAboutTheRound:
+    def test_a_circuit_that_would_not_fit_into_memory(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        claim("d", 1_000_000)(forgery)
+        claim("chunk", 21 * 50_000)(forgery)
+        forgery.fix_context()
+        rejected(forgery.done(), toolchain, "circuit: this shape has about")
+
     @pytest.mark.parametrize("name", [*SAME_CIRCUIT, *OTHER_CIRCUIT])
     def test_context_comes_first(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
         claim(name, {**SAME_CIRCUIT, **OTHER_CIRCUIT}[name])(forgery)

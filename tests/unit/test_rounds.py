@@ -74,6 +74,8 @@ def edit_commitment(directory: RoundDirectory, who: str, change: dict[str, str])
         ({"commitment": to_hex(5)}, "client 'client-02': its opening does not match its published commitment"),
         ({"commitment": to_hex(P)}, "not canonical"),
         ({"commitment": "12"}, "expected 0x"),
+        ({"commitment": "0x1_0"}, "expected 0x"),
+        ({"commitment": "0x10 "}, "expected 0x"),
         ({"context": to_hex(5)}, "committed under another context"),
         ({"client": "client-01"}, "client 'client-01' commits twice"),
         ({"client": "mallory"}, "nothing from client 'client-02'"),

@@ -5,6 +5,7 @@ Must not compute anything itself. Errors of `zkkrum.errors` end here, with one s
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from zkkrum import __version__
-from zkkrum.errors import ResourceError, ZkkrumError
+from zkkrum.errors import InputError, ResourceError, ZkkrumError
 
 COMMANDS = {
     "demo": "demo",
@@ -78,6 +79,10 @@ class Commands(click.Group):
         except KeyboardInterrupt:
             click.echo("zkkrum: interrupted (a sharded `prove` is finished with --resume)", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
+            click.echo(f"zkkrum: {error}", err=True)
+            ctx.exit((ResourceError if full else InputError).exit_code)
         except MemoryError:
             click.echo("zkkrum: out of memory\n  -> `zkkrum estimate` says what is needed; try --jobs 1", err=True)
             ctx.exit(ResourceError.exit_code)

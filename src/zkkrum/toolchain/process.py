@@ -121,6 +121,8 @@ def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[byt
         raise ResourceError(f"cannot start {command[0]}: {error.strerror}", "free memory or processes") from error
     with _lock:
         _running.add(process)
+    if _stopping.is_set():  # told to stop while it started: the handler did not know it yet
+        _kill(process)
     return process
 
 
