@@ -10,7 +10,9 @@ its top-level proof is the verdict's.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ from zkkrum.toolchain import PAIR
 FORMAT = "zkkrum-bundle-1"
 ROUND, SHARDED = "round", "sharded"
 MANIFEST, PROOF, PUBLIC_INPUTS, VK = "manifest.json", "proof", "public_inputs", "vk"
+
+FILE_BYTES_MAX = 64 * 2**20
+"""No file of a bundle is larger; the manifest of 10^5 shards has some 30 MB."""
 
 Words = list[tuple[str, int]]
 """Named field elements, in order."""
@@ -222,6 +227,25 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
             (folder / name).write_bytes(data)
 
 
+def read_file(path: Path) -> bytes:
+    """Read a file that may come from anybody: a plain one, of a size a bundle's can have (`OSError` otherwise)."""
+    if not path.is_file():
+        raise OSError(errno.ENOENT, "Not a plain file" if path.exists() else os.strerror(errno.ENOENT))
+    if path.stat().st_size > FILE_BYTES_MAX:
+        raise OSError(errno.EFBIG, "Too large for a file of a bundle")
+    return path.read_bytes()
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a folder is a bundle and nothing more, so that it may be replaced by another."""
+    try:
+        manifest = read_manifest(path)
+    except (InputError, ValueError):
+        return False
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    return found <= {MANIFEST, *manifest.files}
+
+
 def read_manifest(path: Path) -> Manifest:
     """Read the manifest of a bundle.
 
@@ -233,7 +257,7 @@ def read_manifest(path: Path) -> Manifest:
         If it is not a manifest, with what is wrong.
     """
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = read_file(path / MANIFEST)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
     try:

@@ -24,13 +24,17 @@ BITS = (8, 10, 12, 14, 16)
 N_MIN, N_MAX = 3, 253
 D_MAX = 2**31 - 1
 DISTANCE_BITS_MAX = 63
+ID_BYTES_MAX = 200
+"""Longest client id in UTF-8: it names files."""
+CLIP_MIN = 1e-300
+"""A quantization step below the smallest normal binary64 would lose precision, or be zero."""
 MAD_N_MIN = 5
 SHORT_LIMB_N_MAX = 22
 """Up to this n, range checks use limbs of b bits (b <= 12), which saves the 2^14-row table; above, 14."""
 LIMB_BITS = 14
 """Widest limb that bb checks with one lookup."""
 
-_DECIMAL = re.compile(r"[0-9]+(\.[0-9]+)?|[0-9]+/[0-9]+")
+_DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?|[0-9]{1,10}/0*[1-9][0-9]{0,9}")
 
 
 class Score(str, Enum):
@@ -57,10 +61,10 @@ def parse_fraction(text: str | Fraction, name: str) -> Fraction:
     """
     if isinstance(text, Fraction):
         value = text
-    elif isinstance(text, str) and _DECIMAL.fullmatch(text) and not text.endswith("/0"):
+    elif isinstance(text, str) and _DECIMAL.fullmatch(text):
         value = Fraction(text)
     else:
-        raise InputError(f"{name}: expected a decimal or a fraction such as 5, 1.25 or 5/4, found {text!r}")
+        raise InputError(f"{name}: expected a decimal or a fraction such as 5, 1.25 or 5/4, found {str(text)[:40]!r}")
     if not (0 <= value.numerator < 2**32 and value.denominator < 2**32):
         raise InputError(f"{name}: numerator and denominator must be in [0, 2^32), found {value}")
     return value
@@ -284,6 +288,19 @@ class Widths:
     threshold: int
 
 
+def check_client_id(client: str) -> None:
+    """Raise `InputError` unless an id can name a file and be printed on a line."""
+    try:
+        size = len(client.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not (0 < size <= ID_BYTES_MAX and client.isprintable()) or client[0] == "." or set(client) & set("/\\"):
+        raise InputError(
+            f"roster: {client!a} is not usable as a file name and in a sentence: expected 1 to {ID_BYTES_MAX} bytes of "
+            "printable UTF-8 without slashes, not starting with a dot"
+        )
+
+
 def client_word(client: str) -> bytes:
     """Return the 32-byte roster word of a client: its address left-padded, or SHA-256 of its UTF-8 id."""
     if re.fullmatch(r"0x[0-9a-fA-F]{40}", client):
@@ -333,10 +350,15 @@ class Round:
     def __post_init__(self) -> None:
         if not (isfinite(self.clip) and self.clip > 0):
             raise InputError(f"clip: expected a finite number > 0, found {self.clip}")
+        if self.clip < CLIP_MIN:
+            raise InputError(
+                f"clip: expected at least {CLIP_MIN}, found {self.clip}: its quantization step would vanish"
+            )
         if len(self.roster) != self.params.n:
             raise InputError(f"roster: expected n = {self.params.n} clients, found {len(self.roster)}")
         seen: dict[bytes, str] = {}
         for client in self.roster:
+            check_client_id(client)
             if (word := client_word(client)) in seen:
                 raise InputError(f"roster: clients must be distinct, found {seen[word]!r} and {client!r}")
             seen[word] = client

@@ -83,6 +83,11 @@ def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Pr
     home = RoundDirectory(directory)
     if not home.path.is_dir():
         raise InputError(f"{directory}: no such folder", "`zkkrum simulate` makes a round to try")
+    if home.commitments.is_dir() and not home.openings.is_dir():
+        raise InputError(
+            f"{home.openings}: no such folder, but clients have committed",
+            "ask them for their openings; without them the round is void",
+        )
     if not home.openings.is_dir():
         return _commit_here(home, hash, terms, progress)
     round = load_round(home.round_file)
@@ -242,8 +247,11 @@ def prove(
     InputError, ReferenceStringError, ResourceError
     """
     started = time.perf_counter()
-    if bundle.exists() and not (bundle / files.MANIFEST).is_file() and (not bundle.is_dir() or any(bundle.iterdir())):
-        raise InputError(f"{bundle}: exists and is not a bundle", "choose another path with -o")
+    bundle = Path.cwd() / bundle  # a name of its own even for "."
+    if bundle.is_symlink() or (
+        bundle.exists() and not files.is_bundle(bundle) and (not bundle.is_dir() or any(bundle.iterdir()))
+    ):
+        raise InputError(f"{bundle}: exists and is not a bundle, or not only that", "choose another path with -o")
     round, p = material.round, material.round.params
     decided = plan(p, form)
     _require_reference_string(p, decided.form, tools)
@@ -258,7 +266,7 @@ def prove(
         counts = {}
         for name, circuit in files.circuits(p, decided.form).items():
             built = build(circuit, tools)
-            counts[name], data[name] = gates(built, tools), built.vk.read_bytes()
+            counts[name], data[name] = gates(built, tools), verification_key(built, tools)
         manifest = Manifest.describe(
             round,
             form=decided.form,
@@ -374,7 +382,7 @@ def _work_directory(
             shutil.rmtree(work.path)
     fresh = not work.path.exists()
     if fresh:
-        if resume and form == files.SHARDED:
+        if resume:
             raise InputError(f"nothing to resume: {work.path} does not exist", "run it without --resume")
         with explained(work.path):
             work.path.mkdir(parents=True, mode=0o700)
@@ -389,6 +397,7 @@ def _work_directory(
             if not keep and not work.secrets.is_file():
                 shutil.rmtree(work.path, ignore_errors=True)
             raise
+        work.secrets.unlink(missing_ok=True)  # nothing is left to resume
         if not keep:
             shutil.rmtree(work.path)
 

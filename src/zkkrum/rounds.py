@@ -35,8 +35,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_CLIENT_ID = re.compile(r"[^/\\\0.][^/\\\0]{0,199}")
-
 
 def _strict_text(value: object) -> object:
     """Keep thresholds exact: text, or an integer, never a binary fraction."""
@@ -125,9 +123,6 @@ class RoundFile(Strict):
         """Return the checked round (`InputError` otherwise)."""
         if self.protocol != PROTOCOL:
             raise InputError(f"protocol: expected {PROTOCOL!r}, found {self.protocol!r}", "upgrade zkkrum?")
-        for client in self.roster:
-            if not _CLIENT_ID.fullmatch(client):
-                raise InputError(f"roster: {client!r} is not usable as a file name (no slash, no leading dot)")
         return Round(
             self.parameters.params(),
             self.clip,
@@ -141,21 +136,21 @@ class RoundFile(Strict):
 
 def _bytes(text: str, size: int, name: str) -> bytes:
     if not re.fullmatch(rf"0x[0-9a-fA-F]{{{2 * size}}}", text):
-        raise InputError(f"{name}: expected 0x and {2 * size} hexadecimal digits, found {text!r}")
+        raise InputError(f"{name}: expected 0x and {2 * size} hexadecimal digits, found {text[:80]!r}")
     return bytes.fromhex(text[2:])
 
 
 def _integer(text: str, name: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise InputError(f"{name}: expected an integer, found {text!r}") from None
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,64}|[0-9]{1,78}", text):
+        raise InputError(f"{name}: expected an integer below 2^256, found {text[:80]!r}")
+    return int(text, 0) if text.startswith("0x") else int(text)
 
 
 def first_problem(error: ValidationError) -> str:
     """Return pydantic's first complaint on one line: where, what."""
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+    where = ".".join(map(str, first["loc"])) or "file"
+    return f"{where if where.isprintable() else ascii(where)}: {first['msg']}"[:300]
 
 
 def load_round(path: Path) -> Round:
@@ -165,12 +160,12 @@ def load_round(path: Path) -> Round:
         return RoundFile.model_validate(data).round()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "a round starts with `zkkrum open` or `zkkrum simulate`") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}") from error
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.hint) from error
+    except (OSError, ValueError, RecursionError) as error:  # of which TOML's and Unicode's are kinds
+        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
 
 
 def save_round(path: Path, round: Round) -> None:
@@ -307,21 +302,21 @@ def save_commitment(path: Path, client: str, context: int, commitment: int) -> N
     write_whole(path, (file.model_dump_json(indent=2) + "\n").encode())
 
 
-def load_commitments(folder: Path, round: Round) -> list[int]:
-    """Read published commitments by client id, in roster order.
+def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[int, int]]:
+    """Read published commitments by client id, in roster order: (context, commitment) each.
 
     Raises
     ------
     InputError
-        If a client is missing, extra or repeated, a commitment is not canonical or made for another context.
+        If a client is missing, extra or repeated, or something is not canonical.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found: dict[str, tuple[Path, int]] = {}
+    found: dict[str, tuple[Path, int, int]] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             file = CommitmentFile.model_validate_json(path.read_bytes())
-            value, context = from_hex(file.commitment), from_hex(file.context)
+            context, value = from_hex(file.context), from_hex(file.commitment)
         except (ValidationError, ValueError) as error:
             problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
             raise InputError(f"{path}: not a commitment: {problem}") from error
@@ -329,8 +324,23 @@ def load_commitments(folder: Path, round: Round) -> list[int]:
             raise InputError(
                 f"{folder}: client {file.client!r} commits twice: {found[file.client][0].name}, {path.name}"
             )
+        found[file.client] = (path, context, value)
+    _complete(folder, list(found), roster)
+    return [found[client][1:] for client in roster]
+
+
+def load_commitments(folder: Path, round: Round) -> list[int]:
+    """Read the commitments published for a round, in roster order.
+
+    Raises
+    ------
+    InputError
+        As `read_commitments`, or if one was made for another context.
+    """
+    published = read_commitments(folder, round.roster)
+    for client, (context, _) in zip(round.roster, published, strict=True):
         if context != round.context:
-            raise InputError(f"{path}: committed under another context (another round, roster or parameters)")
-        found[file.client] = (path, value)
-    _complete(folder, list(found), round.roster)
-    return [found[client][1] for client in round.roster]
+            raise InputError(
+                f"{folder}: client {client!r} committed under another context (another round, roster or parameters)"
+            )
+    return [commitment for _, commitment in published]

@@ -15,19 +15,16 @@ from functools import cache
 from pathlib import Path
 
 from zkkrum import bundle as files
-from zkkrum import gates
+from zkkrum import gates as forecast
 from zkkrum.bundle import Manifest, ShardInputs
 from zkkrum.circuit import Circuit, build, verification_key
 from zkkrum.commitment import FIRST_LINK, of_leaves
 from zkkrum.errors import InputError, ReferenceStringError
 from zkkrum.field import from_bytes, from_hex, to_hex
 from zkkrum.krum import Verdict
-from zkkrum.params import Detection, Round
-from zkkrum.rounds import load_commitments, load_round
-from zkkrum.toolchain import Toolchain
-
-LARGEST_GATES = 1 << 20
-"""A bundle that claims a larger circuit is refused before anything is compiled for it (which takes 4 GB near 2^20)."""
+from zkkrum.params import Detection, Params, Round
+from zkkrum.rounds import load_round, read_commitments
+from zkkrum.toolchain import Toolchain, points_available, points_for
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -75,13 +72,29 @@ def key_table() -> Mapping[str, str]:
     return table
 
 
-def expected_key_hash(circuit: Circuit, tools: Toolchain) -> str:
+def expected_key_hash(circuit: Circuit, params: Params, tools: Toolchain) -> str:
     """Return SHA-256 of the verification key of a circuit of this installed package.
 
     From the shipped table, else from the cache, else compiled; only the last needs a reference string.
+
+    Raises
+    ------
+    ReferenceStringError
+        If it must be compiled and there are no points for it. The shape is the bundle's claim, so nothing is compiled
+        that is larger than what the points at hand, or the smallest download, serve.
     """
     if known := key_table().get(circuit.key_id):
         return known
+    gates = {
+        "round": lambda: forecast.round_gates(params),
+        "verdict": lambda: forecast.verdict_gates(params),
+        "shard": lambda: forecast.shard_gates(params, min(params.chunk, params.d)),
+    }[circuit.crate]()
+    if gates * forecast.MARGIN > max(points_available(), 2**15):
+        raise ReferenceStringError(
+            f"this bundle claims a circuit of about {gates:,} gates, for which there are no points",
+            f"if you expect one that large: `zkkrum setup --points {points_for(gates)}`, then verify again",
+        )
     try:
         return hashlib.sha256(verification_key(build(circuit, tools), tools)).hexdigest()
     except ReferenceStringError as error:
@@ -151,8 +164,13 @@ def _verify(
     if round_file:
         _same_round(round, load_round(round_file), round_file)
     if commitments_folder:
-        published = load_commitments(commitments_folder, round)
-        for client, ours, theirs in zip(round.roster, commitments, published, strict=True):
+        published = read_commitments(commitments_folder, round.roster)
+        for client, ours, (context, theirs) in zip(round.roster, commitments, published, strict=True):
+            if context != round.context:
+                raise _Rejected(
+                    f"commitment of {client!r}: published under another context than the bundle's "
+                    "(another round, roster or parameters)"
+                )
             if ours != theirs:
                 raise _Rejected(f"commitment of {client!r}: the bundle's is not the one in {commitments_folder}")
 
@@ -166,18 +184,9 @@ def _verify(
     if [(w.name, w.value) for w in claimed.public_inputs] != [(name, to_hex(value)) for name, value in words]:
         raise _Rejected("manifest: its named public inputs are not those of the proof")
 
-    expected_gates = (
-        gates.round_gates(round.params)
-        if claimed.form == files.ROUND
-        else max(gates.verdict_gates(round.params), gates.shard_gates(round.params, len(round.params.chunk_range(0))))
-    )
-    if expected_gates > LARGEST_GATES:
-        raise _Rejected(
-            f"circuit: this shape has about {expected_gates:,} gates; none above {LARGEST_GATES:,} is rebuilt"
-        )
     for name, circuit in files.circuits(round.params, claimed.form).items():
         progress("keys", 0, 0)
-        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, tools):
+        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, round.params, tools):
             raise _Rejected(f"{name}: not the verification key of this statement (circuit {circuit.crate!r})")
     _check_proofs(claimed.form, round, data, tools, jobs, progress)
 
@@ -240,13 +249,13 @@ def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]
             raise _Rejected(f"shards: d = {p.d} in chunks of {p.chunk} makes {p.chunks}, found {shards}")
     wanted = files.expected_files(p, claimed.form)
     if different := set(wanted) ^ set(claimed.files):
-        raise _Rejected(
-            f"manifest: {min(different)} is {'missing' if min(different) in wanted else 'not a file of this form'}"
-        )
+        name = min(different)
+        shown = name if name.isprintable() else ascii(name)
+        raise _Rejected(f"manifest: {shown} is {'missing' if name in wanted else 'not a file of this form'}")
     data = {}
     for name in wanted:
         try:
-            data[name] = (path / name).read_bytes()
+            data[name] = files.read_file(path / name)
         except OSError as error:
             raise _Rejected(f"{name}: {error.strerror}") from error
         if hashlib.sha256(data[name]).hexdigest() != claimed.files[name]:

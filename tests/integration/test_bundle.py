@@ -34,7 +34,7 @@ from proving_support import (
 from zkkrum import bundle as files
 from zkkrum import prove as proving
 from zkkrum.commitment import Opening
-from zkkrum.errors import InputError, ToolFailedError
+from zkkrum.errors import InputError, ReferenceStringError, ToolFailedError
 from zkkrum.field import P, to_hex
 from zkkrum.krum import Krum, Outcome, Verdict
 from zkkrum.parties import Terms
@@ -274,7 +274,8 @@ class TestLiesAboutTheRound:
         claim("d", 1_000_000)(forgery)
         claim("chunk", 21 * 50_000)(forgery)
         forgery.fix_context()
-        rejected(forgery.done(), toolchain, "circuit: this shape has about")
+        with pytest.raises(ReferenceStringError, match="claims a circuit of about"):
+            verify(forgery.done(), toolchain)
 
     @pytest.mark.parametrize("name", [*SAME_CIRCUIT, *OTHER_CIRCUIT])
     def test_context_comes_first(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
@@ -408,7 +409,7 @@ class TestManifest:
             (("round", "clip"), -1.0, "clip"),
             (("round", "clip"), "wide", "clip"),
             (("round", "chain_id"), 1.5, "chain_id"),
-            (("round", "chain_id"), "-1", "chain id"),
+            (("round", "chain_id"), "-1", "chain_id: expected an integer"),
             (("round", "roster"), list(CLIENTS[:4]), "roster: expected n = 5 clients, found 4"),
             (("round", "roster"), ["alice", *CLIENTS[:4]], "roster: clients must be distinct"),
             (("round", "roster"), ["../alice", *CLIENTS[1:]], "not usable as a file name"),
@@ -490,8 +491,8 @@ class TestPublishedCommitments:
         rejected(malicious.bundle, toolchain, "commitment of 'alice'", commitments=published)
 
     def test_another_rounds(self, malicious: Example, honest: Example, toolchain: Toolchain) -> None:
-        with pytest.raises(InputError, match="committed under another context"):
-            verify(malicious.bundle, toolchain, commitments=honest.home.commitments)
+        reason = "commitment of 'alice': published under another context than the bundle's"
+        rejected(malicious.bundle, toolchain, reason, commitments=honest.home.commitments)
 
     def test_missing(self, malicious: Example, published: Path, toolchain: Toolchain) -> None:
         (published / "dave.json").unlink()
@@ -594,12 +595,29 @@ class TestProve:
     ) -> None:
         bundle = tmp_path / "bundle"
         shutil.copytree(honest.bundle, bundle)
-        (bundle / "leftover").write_text("from an earlier version")
         prove(malicious.material, bundle, toolchain, form=files.ROUND)
         checked = verify(bundle, toolchain)
         assert checked.round == malicious.round
-        assert not (bundle / "leftover").exists()
         assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
+
+    @pytest.mark.parametrize("name", ["code.js", "shards/notes"])
+    def test_what_else_is_in_a_folder_is_not_deleted(
+        self, honest: Example, toolchain: Toolchain, tmp_path: Path, name: str
+    ) -> None:
+        bundle = tmp_path / "bundle"
+        shutil.copytree(honest.bundle, bundle)
+        (bundle / name).parent.mkdir(exist_ok=True)
+        (bundle / name).write_text("precious")
+        with pytest.raises(InputError, match="exists and is not a bundle"):
+            prove(honest.material, bundle, toolchain, form=files.ROUND)
+        assert (bundle / name).read_text() == "precious"
+
+    def test_a_manifest_of_something_else_is_not_a_bundle(
+        self, honest: Example, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
+        (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
+        with pytest.raises(InputError, match="exists and is not a bundle"):
+            prove(honest.material, tmp_path, toolchain, form=files.ROUND)
 
     def test_fresh_randomness(self, malicious: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         """The same round proved twice: same statement, another proof."""
@@ -788,6 +806,9 @@ class TestUpdatesOnly:
     def test_stated_round_is_kept(self, folder: Path, toolchain: Toolchain) -> None:
         stated = load_round(folder / "round.toml")
         shutil.rmtree(folder / "openings")
+        with pytest.raises(InputError, match="clients have committed"):
+            load(folder, toolchain.bb.hash_many)
+        shutil.rmtree(folder / "commitments")
         material = load(folder, toolchain.bb.hash_many)
         assert material.round == stated
         assert not material.by_clients

@@ -9,6 +9,7 @@ import errno
 import importlib
 import signal
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -48,6 +49,8 @@ Exit codes:
 
 EXIT_INTERRUPTED = 130
 """Of Ctrl-C; click's own 1 would read as "proof invalid"."""
+EXIT_BUG = 70
+"""Of an error nobody foresaw; Python's own 1 would, too."""
 
 
 class Commands(click.Group):
@@ -83,9 +86,15 @@ class Commands(click.Group):
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
             click.echo(f"zkkrum: {error}", err=True)
             ctx.exit((ResourceError if full else InputError).exit_code)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
         except MemoryError:
             click.echo("zkkrum: out of memory\n  -> `zkkrum estimate` says what is needed; try --jobs 1", err=True)
             ctx.exit(ResourceError.exit_code)
+        except Exception:
+            traceback.print_exc()
+            click.echo("zkkrum: this is a bug; please report it with the lines above", err=True)
+            ctx.exit(EXIT_BUG)
 
 
 @click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})

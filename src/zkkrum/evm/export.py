@@ -223,13 +223,23 @@ def export_bundle(path: Path, out: Path, tools: Toolchain, *, optimized: bool = 
 
 
 def _write(out: Path, files: Files, sizes: Mapping[str, int], bound: bool | None) -> Exported:
-    if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not _is_export(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an export", "choose another path with -o")
     with whole_folder(out) as folder:
         for name, data in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(data)
     return Exported(out, tuple(sorted(files)), sizes, bound)
+
+
+def _is_export(folder: Path) -> bool:
+    """Tell whether a folder is an export and nothing more, as far as names tell, so that it may be replaced."""
+    try:
+        ExportManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValidationError):
+        return False
+    kinds = {".sol", ".json", ".hex", ".bin", ""}
+    return all(path.suffix in kinds for path in folder.rglob("*") if path.is_file())
 
 
 def check(folder: Path, tools: Toolchain) -> list[str]:
@@ -254,7 +264,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         raise InputError(f"{folder}: not an export: {error.filename}: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{folder / MANIFEST}: {first_problem(error)}") from error
-    if hashlib.sha256(key).hexdigest() != expected_key_hash(round_circuit(params), tools):
+    if hashlib.sha256(key).hexdigest() != expected_key_hash(round_circuit(params), params, tools):
         return ["vk: not the verification key of these parameters, so the verifier is not theirs either"]
     expected, _ = render(params, key, tools, optimized=manifest.verifier == "optimized")
     differences = []
