@@ -26,8 +26,6 @@ D_MAX = 2**31 - 1
 DISTANCE_BITS_MAX = 63
 ID_BYTES_MAX = 200
 """Longest client id in UTF-8: it names files."""
-CLIP_MIN = 1e-300
-"""A quantization step below the smallest normal binary64 would lose precision, or be zero."""
 MAD_N_MIN = 5
 SHORT_LIMB_N_MAX = 22
 """Up to this n, range checks use limbs of b bits (b <= 12), which saves the 2^14-row table; above, 14."""
@@ -350,10 +348,6 @@ class Round:
     def __post_init__(self) -> None:
         if not (isfinite(self.clip) and self.clip > 0):
             raise InputError(f"clip: expected a finite number > 0, found {self.clip}")
-        if self.clip < CLIP_MIN:
-            raise InputError(
-                f"clip: expected at least {CLIP_MIN}, found {self.clip}: its quantization step would vanish"
-            )
         if len(self.roster) != self.params.n:
             raise InputError(f"roster: expected n = {self.params.n} clients, found {len(self.roster)}")
         seen: dict[bytes, str] = {}

@@ -6,6 +6,7 @@ Must not know files, circuits or how rounds are proved.
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +17,7 @@ from zkkrum.errors import InputError
 from zkkrum.gates import SHARD_GATES, default_chunk
 from zkkrum.params import Params, Round
 from zkkrum.poseidon2 import Hash
-from zkkrum.quantize import quantize
+from zkkrum.quantize import quantize, step
 from zkkrum.updates import Update
 
 CLIP_IN_RMS = 4.0
@@ -66,11 +67,13 @@ def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tupl
     Raises
     ------
     InputError
-        If the client is not in the roster or the update does not have d coordinates.
+        If the client is not in the roster, the update does not have d coordinates, or clip is too small.
     """
     if client not in round.roster:
         raise InputError(f"client {client!r} is not in the roster of this round")
     if update.vector.shape != (round.params.d,):
         raise InputError(f"client {client!r}: expected d = {round.params.d} coordinates, found {update.vector.size}")
+    if step(round.clip, round.params.b) < sys.float_info.min:
+        raise InputError(f"clip {round.clip} is too small: its quantization step vanishes in binary64")
     opening = Opening(quantize(update.vector, round.clip, round.params.b), fresh_secret())
     return opening, commit(round, round.roster.index(client), opening, hash)

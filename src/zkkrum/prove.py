@@ -377,12 +377,13 @@ def _work_directory(
     """Give the work directory; it survives an interrupted sharded run, for ``--resume``."""
     work = Work(work_path(bundle))
     fingerprint = _fingerprint(material, form)
-    if work.path.exists() and (restart or not work.secrets.is_file()):
+    anything = work.path.exists()
+    if anything and (restart or not work.secrets.is_file()):
         with _alone(work):
             shutil.rmtree(work.path)
     fresh = not work.path.exists()
     if fresh:
-        if resume:
+        if resume and not anything:
             raise InputError(f"nothing to resume: {work.path} does not exist", "run it without --resume")
         with explained(work.path):
             work.path.mkdir(parents=True, mode=0o700)
