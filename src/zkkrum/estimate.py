@@ -50,10 +50,16 @@ def proof_bytes(points: int) -> int:
 
 def time_class(seconds: float) -> str:
     """Say how long that is."""
-    for limit, words in ((10, "seconds"), (120, "a minute or two"), (1800, "minutes"), (7200, "an hour or two")):
+    for limit, words in (
+        (10, "seconds"),
+        (120, "a minute or two"),
+        (1800, "minutes"),
+        (7200, "an hour or two"),
+        (172_800, "hours"),
+    ):
         if seconds <= limit:
             return words
-    return "hours"
+    return "days"
 
 
 def gates_within(megabytes: int) -> int:

@@ -313,7 +313,7 @@ def _require_reference_string(params: Params, form: str, tools: Toolchain) -> No
         if not available:
             raise
         d = forecast.largest_dimension(params, available)
-        fits = f"d <= {d:,} (n·d = {params.n * d:,})" if d else f"no d at n = {params.n}"
+        fits = f"d <= {d:,} (n·d = {params.n * d:,})" if d else "no d"
         raise ReferenceStringError(
             f"a circuit of about {largest:,} gates is needed: {error.message}; "
             f"at n = {params.n} and b = {params.b} the points at hand prove {fits} in one circuit"
