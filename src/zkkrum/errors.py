@@ -66,6 +66,4 @@ class ConstraintError(ToolFailedError):
     """
 
 
-EXIT_OK = 0
 EXIT_INVALID = 1
-EXIT_USAGE = 2

@@ -17,10 +17,10 @@ from zkkrum.toolchain import points_for
 
 SECONDS_PER_GATE = 27e-6
 """bb prove on two cores (measured: 24 to 27 µs at 2^15)."""
-BASE_MEGABYTES = 220
-"""Python, NumPy and the witness server."""
-COMPILE_MEGABYTES = 560
-"""Compiling a 2^15 circuit, once a shape."""
+BASE_MEGABYTES = 180
+"""Python, NumPy and the witness server (measured: 130 to 180)."""
+COMPILE_MEGABYTES = 200
+"""Compiling a 2^15 circuit, once a shape (measured: 180)."""
 
 
 @dataclass(frozen=True)

@@ -272,6 +272,38 @@ def float_scores(updates: Floats, neighbours: int, *, squared: bool = True) -> N
 
 
 @dataclass(frozen=True)
+class MadLines:
+    """What `Mad` compares scores with, in binary64: flagged above ``threshold``."""
+
+    median: float
+    threshold: float
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], z: float, gamma: float) -> MadLines:
+        """Return the lines for scores of shape (n,)."""
+        middle = (len(scores) - 1) // 2
+        median = float(np.sort(scores)[middle])
+        deviation = float(np.sort(np.abs(scores - median))[middle])
+        return cls(median, max(median + z * deviation, (1 + gamma) * median))
+
+
+@dataclass(frozen=True)
+class BracketLines:
+    """What `Brackets` compares scores with, in binary64: µ - σ/2, µ, µ + 3σ/2; flagged above ``threshold``."""
+
+    low: float
+    mean: float
+    high: float
+    threshold: float
+
+    @classmethod
+    def of(cls, scores: NDArray[np.float64], z: float) -> BracketLines:
+        """Return the lines for scores of shape (n,)."""
+        mean, sigma = float(scores.mean()), float(scores.std())
+        return cls(mean - sigma / 2, mean, mean + 1.5 * sigma, mean + z * sigma)
+
+
+@dataclass(frozen=True)
 class FloatOutcome:
     """The floating-point verdict on raw updates.
 
@@ -291,19 +323,17 @@ def float_krum(updates: Floats, params: Params) -> FloatOutcome:
     selected = tuple(sorted(int(i) for i in order[: params.m]))
     boundaries = [(s[order[params.m - 1]] + s[order[params.m]]) / 2] if params.m < n else []
     if params.detection is Detection.MAD:
-        middle = (n - 1) // 2
-        median = np.sort(s)[middle]
-        threshold = max(median + z * np.sort(np.abs(s - median))[middle], (1 + gamma) * median)
-        flags = (s > threshold) & (median > 0)
+        mad = MadLines.of(s, z, gamma)
+        flags = (s > mad.threshold) & (mad.median > 0)
         malicious = bool(flags.any())
-        boundaries.append(threshold)
+        boundaries.append(mad.threshold)
     else:
-        mean, sigma = s.mean(), s.std()
-        low = ((s > mean - sigma / 2) & (s < mean)).sum()
-        high = ((s > mean) & (s < mean + 1.5 * sigma)).sum()
+        brackets = BracketLines.of(s, z)
+        low = ((s > brackets.low) & (s < brackets.mean)).sum()
+        high = ((s > brackets.mean) & (s < brackets.high)).sum()
         malicious = bool(low > high)
-        flags = (s > mean + z * sigma) & malicious
-        boundaries += [mean - sigma / 2, mean, mean + 1.5 * sigma, mean + z * sigma]
+        flags = (s > brackets.threshold) & malicious
+        boundaries += [brackets.low, brackets.mean, brackets.high, brackets.threshold]
     scale = float(np.abs(s).max()) or 1.0
     margin = min((float(np.abs(s - x).min()) for x in boundaries), default=scale) / scale
     return FloatOutcome(Verdict(malicious, tuple(int(i) for i in np.flatnonzero(flags)), selected), margin)

@@ -21,7 +21,7 @@ from zkkrum.errors import InputError
 from zkkrum.extras import require
 from zkkrum.field import to_hex
 from zkkrum.history import load_past_round
-from zkkrum.krum import Krum, Outcome, Verdict, lower_median
+from zkkrum.krum import BracketLines, Krum, MadLines, Outcome, Verdict
 from zkkrum.params import DEFAULT_GAMMA, Detection, Params, Round, default_z
 from zkkrum.quantize import clipped_share, step
 from zkkrum.rounds import RoundDirectory
@@ -167,21 +167,18 @@ def lines(scores: NDArray[np.float64], params: Params) -> list[Line]:
     For the rule that the round does not use, the default thresholds are drawn.
     """
     own = params.detection
-    mean, sigma = float(scores.mean()), float(scores.std())
     z = float(params.z if own is Detection.BRACKETS else default_z(params.n, Detection.BRACKETS))
     mad_z = float(params.z if own is Detection.MAD else default_z(params.n, Detection.MAD))
     gamma = float(params.gamma if own is Detection.MAD else DEFAULT_GAMMA[Detection.MAD])
-    median = float(lower_median(scores.tolist()))
-    deviation = float(lower_median(np.abs(scores - median).tolist()))
-    threshold = max(median + mad_z * deviation, (1 + gamma) * median)
+    bracket_lines, mad_lines = BracketLines.of(scores, z), MadLines.of(scores, mad_z, gamma)
     brackets, mad = own is Detection.BRACKETS, own is Detection.MAD
     return [
-        Line("µ", mean, "#7d3c98", "-", brackets),
-        Line("µ - σ/2", mean - sigma / 2, "#7d3c98", ":", brackets),
-        Line("µ + 3σ/2", mean + 1.5 * sigma, "#7d3c98", "--", brackets),
-        Line(f"µ + {z:g}σ (brackets flag above)", mean + z * sigma, "#b9770e", "-.", brackets),
-        Line("median M", median, "#117a65", ":", mad),
-        Line(f"mad flags above (z = {mad_z:g}, γ = {gamma:g})", threshold, "#117a65", "-.", mad),
+        Line("µ", bracket_lines.mean, "#7d3c98", "-", brackets),
+        Line("µ - σ/2", bracket_lines.low, "#7d3c98", ":", brackets),
+        Line("µ + 3σ/2", bracket_lines.high, "#7d3c98", "--", brackets),
+        Line(f"µ + {z:g}σ (brackets flag above)", bracket_lines.threshold, "#b9770e", "-.", brackets),
+        Line("median M", mad_lines.median, "#117a65", ":", mad),
+        Line(f"mad flags above (z = {mad_z:g}, γ = {gamma:g})", mad_lines.threshold, "#117a65", "-.", mad),
     ]
 
 
