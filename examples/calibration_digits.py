@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from zkkrum.attacks import attack
-from zkkrum.calibrate import calibrate, scores_of
-from zkkrum.evaluate import markdown_table
-from zkkrum.krum import detect
-from zkkrum.params import Params
-from zkkrum.quantize import quantize
-from zkkrum.training import Federation, Training, add, flatten_model, initial_model, updates_of
+from zkkrum.learning.attacks import attack
+from zkkrum.learning.calibrate import calibrate, scores_of
+from zkkrum.learning.evaluate import markdown_table
+from zkkrum.learning.training import Federation, Training, add, flatten_model, initial_model, updates_of
+from zkkrum.protocol.krum import detect
+from zkkrum.protocol.params import Params
+from zkkrum.protocol.quantize import quantize
 
 PARAMS, CLIP = Params.of(n=10, d=650), 1.0
 ROUNDS, LATER_JOBS = 10, 30

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from zkkrum.attacks import attack
-from zkkrum.krum import Brackets, squared_distances
-from zkkrum.params import N_MAX, Detection, Params, Score
-from zkkrum.quantize import quantize, step
+from zkkrum.learning.attacks import attack
+from zkkrum.protocol.krum import Brackets, squared_distances
+from zkkrum.protocol.params import N_MAX, Detection, Params, Score
+from zkkrum.protocol.quantize import quantize, step
 
 CLIENTS, CLIP, BITS, SEED = 1000, 64.0, 16, 1
 CENTRE = np.array([10.0, 20.0])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zkkrum import Material, Toolchain, commit_update, dequantize, flatten, open_round, prove_round, verify_bundle
+from zkkrum import Material, Toolchain, dequantize, flatten, open_round, prove_round, verify_bundle
 
 CLIENTS = [f"hospital-{i}" for i in range(10)]
 BYZANTINE = {"hospital-3", "hospital-8"}
@@ -26,13 +26,12 @@ round = open_round(CLIENTS, d=D, clip=4.0)
 
 # Each client quantizes, commits and publishes; after all have published, it sends its opening to the server.
 with Toolchain.find(notify=print) as tools:
-    pairs = [commit_update(round, c, flatten({"update": updates[c]}, c), tools.bb.hash_many) for c in CLIENTS]
-    openings = [opening for opening, _ in pairs]
-    commitments = [commitment for _, commitment in pairs]
+    flat = [flatten({"update": updates[c]}, c) for c in CLIENTS]
+    material = Material.commit(round, flat, tools.bb.hash_many, by_clients=True)
 
     # The server proves the verdict; anybody verifies the bundle.
     bundle = Path(sys.argv[1] if len(sys.argv) > 1 else "bundle")
-    done = prove_round(Material(round, openings, commitments, by_clients=True), bundle, tools)
+    done = prove_round(material, bundle, tools)
     answer = verify_bundle(bundle, tools)
 
 print(answer.statement)
@@ -40,5 +39,7 @@ print("the proof is", "valid" if answer.ok else f"INVALID: {answer.reason}")
 
 # Only dequantized committed values may be aggregated, never the raw updates.
 verdict = done.outcome.verdict
-kept = [dequantize(o.q, round.clip, round.params.b) for i, o in enumerate(openings) if i not in verdict.flagged]
+kept = [
+    dequantize(o.q, round.clip, round.params.b) for i, o in enumerate(material.openings) if i not in verdict.flagged
+]
 print(f"aggregate of {len(kept)} unflagged updates: norm {np.linalg.norm(np.mean(kept, axis=0)):.3f}")

@@ -17,9 +17,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from zkkrum.circuit import Circuit, build, gates, round_circuit, shard_circuit, verdict_circuit
-from zkkrum.gates import round_gates, shard_gates, verdict_gates
-from zkkrum.params import Detection, Params, Score
+from zkkrum.proof.build import build, gates
+from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
+from zkkrum.protocol.forecast import round_gates, shard_gates, verdict_gates
+from zkkrum.protocol.params import Detection, Params, Score
 from zkkrum.toolchain import Toolchain
 
 RECORDED = Path(__file__).with_suffix(".json")

@@ -19,16 +19,15 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
-from zkkrum.bundle import ROUND, SHARDED, circuits
-from zkkrum.circuit import Circuit, build, verification_key
-from zkkrum.gates import default_chunk
-from zkkrum.params import Detection, Params, Score
-from zkkrum.prove import plan
+from zkkrum.proof.build import build, verification_key
+from zkkrum.proof.circuit import Circuit
+from zkkrum.proof.form import VK, Form, plan
+from zkkrum.proof.keys import TABLE
+from zkkrum.protocol.forecast import default_chunk
+from zkkrum.protocol.params import Detection, Params, Score
 from zkkrum.toolchain import Toolchain
 
-TABLE = Path(__file__).resolve().parents[1] / "src" / "zkkrum" / "keys.json"
 CLIENTS = (5, 6, 10, 20)
 DIGITS, LENET5 = 650, 61_706
 """Coordinates of softmax regression on the digits, and of LeNet-5."""
@@ -52,8 +51,8 @@ def common() -> list[Circuit]:
     for whole in shapes():
         params = replace(whole, chunk=default_chunk(whole))
         form = plan(params).form
-        if form == ROUND or params.d == LENET5:
-            found |= {circuit.key_id: circuit for circuit in circuits(params, form).values()}
+        if form is Form.ROUND or params.d == LENET5:
+            found |= {circuit.key_id: circuit for circuit in form.circuits(params).values()}
     return list(found.values())
 
 
@@ -61,8 +60,8 @@ def samples() -> list[Circuit]:
     """Return the circuits that a check rebuilds: a small round, and what closes a sharded one."""
     small = Params.of(5, 100, 8)
     lenet = Params.of(10, LENET5, 8)
-    sharded = circuits(replace(lenet, chunk=default_chunk(lenet)), SHARDED)
-    return [*circuits(small, ROUND).values(), sharded["vk"]]
+    sharded = Form.SHARDED.circuits(replace(lenet, chunk=default_chunk(lenet)))
+    return [*Form.ROUND.circuits(small).values(), sharded[VK]]
 
 
 def table(wanted: list[Circuit], tools: Toolchain) -> dict[str, str]:

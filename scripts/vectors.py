@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from zkkrum.commitment import Opening, challenges, commit, leaf_salts, leaves, rho
-from zkkrum.field import P, to_hex
-from zkkrum.krum import pair_list, squared_distances
-from zkkrum.params import Detection, Params, Round, Score
-from zkkrum.poseidon2 import hash_one, stream
-from zkkrum.rounds import RoundFile
+from zkkrum.protocol.challenge import challenges, rho
+from zkkrum.protocol.commitment import Opening, commit, leaf_salts, leaves
+from zkkrum.protocol.field import P, to_hex
+from zkkrum.protocol.krum import pair_list, squared_distances
+from zkkrum.protocol.params import Detection, Params, Round, Score
+from zkkrum.protocol.poseidon2 import hash_one, stream
+from zkkrum.rounds.roundfile import RoundFile
 
 PATH = Path(__file__).resolve().parents[1] / "tests" / "vectors.json"
 NAMES = ("alice", "bob", "carol", "dave", "eve", "zoë")

@@ -1,28 +1,24 @@
-"""Fixtures that need the real tools. Where `ZKKRUM_REQUIRE_TOOLS=1` a missing tool fails the test, else it skips."""
+"""Fixtures that need the real tools, and a run's own signal handlers. See `support.tools` for missing tools."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from zkkrum.errors import ReferenceStringError, ToolMissingError, ZkkrumError
+from support.tools import POINTS, SHARED_CRS, unavailable
+from zkkrum.errors import ReferenceStringError, ToolMissingError
 from zkkrum.toolchain import Toolchain
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-SHARED_CRS = CHECKOUT.parent / "shared" / "crs"
-POINTS = 2**15
-"""Serves every circuit of the tests."""
 
-
-def unavailable(error: ZkkrumError) -> NoReturn:
-    """Fail or skip, with the error's words."""
-    if os.environ.get("ZKKRUM_REQUIRE_TOOLS") == "1":
-        pytest.fail(str(error), pytrace=False)
-    pytest.skip(str(error))
+def pytest_configure() -> None:
+    """Take the default handler of SIGINT: a run started in the background of a script inherits that it is ignored,
+    and so would every child that the tests interrupt."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ else:
 
 from flwr.app import Context, RecordDict
 
-from zkkrum.flower import InProcessGrid
+from zkkrum.flower.grid import InProcessGrid
 
 HERE = Path(__file__).parent
 CLIENTS = 10

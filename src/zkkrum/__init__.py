@@ -1,6 +1,7 @@
 """zkkrum: zero-knowledge proofs of the Krum verdict on committed federated-learning updates.
 
-The names below are the Python interface; they are imported on first use, so that a command pays only for its own.
+The names in ``__all__`` are the Python interface; they are imported on first use, so that a command pays only for its
+own. What is not among them may change without notice.
 """
 
 from __future__ import annotations
@@ -8,47 +9,75 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from zkkrum.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from zkkrum.krum import Krum as Krum
-    from zkkrum.krum import Verdict as Verdict
-    from zkkrum.params import Params as Params
-    from zkkrum.params import Round as Round
-    from zkkrum.parties import Terms as Terms
-    from zkkrum.parties import commit_update as commit_update
-    from zkkrum.parties import open_round as open_round
-    from zkkrum.prove import Material as Material
-    from zkkrum.prove import Proved as Proved
-    from zkkrum.prove import load as load_round_directory  # noqa: F401
-    from zkkrum.prove import prove as prove_round  # noqa: F401
-    from zkkrum.quantize import dequantize as dequantize
-    from zkkrum.quantize import quantize as quantize
-    from zkkrum.toolchain import Toolchain as Toolchain
-    from zkkrum.updates import flatten as flatten
-    from zkkrum.updates import load_update as load_update
-    from zkkrum.verify import verify as verify_bundle  # noqa: F401
+    from zkkrum.proof.material import Material
+    from zkkrum.proof.material import load as load_round_directory
+    from zkkrum.proof.options import ProveOptions
+    from zkkrum.proof.prove import Proved
+    from zkkrum.proof.prove import prove as prove_round
+    from zkkrum.proof.verify import Verification
+    from zkkrum.proof.verify import verify as verify_bundle
+    from zkkrum.protocol.krum import Krum, Verdict
+    from zkkrum.protocol.params import Detection, Params, Round, Score
+    from zkkrum.protocol.quantize import dequantize, quantize
+    from zkkrum.rounds.parties import Terms, commit_update, open_round
+    from zkkrum.rounds.updates import Update, flatten, load_update, save_update, unflatten
+    from zkkrum.toolchain import Toolchain
 
 _HOMES = {
-    "Krum": "krum",
-    "Verdict": "krum",
-    "Params": "params",
-    "Round": "params",
-    "Material": "prove",
-    "Proved": "prove",
-    "Terms": "parties",
-    "commit_update": "parties",
-    "load_round_directory": "prove:load",
-    "open_round": "parties",
-    "prove_round": "prove:prove",
-    "dequantize": "quantize",
-    "quantize": "quantize",
+    "Detection": "protocol.params",
+    "Krum": "protocol.krum",
+    "Material": "proof.material",
+    "Params": "protocol.params",
+    "ProveOptions": "proof.options",
+    "Proved": "proof.prove",
+    "Round": "protocol.params",
+    "Score": "protocol.params",
+    "Terms": "rounds.parties",
     "Toolchain": "toolchain",
-    "flatten": "updates",
-    "load_update": "updates",
-    "verify_bundle": "verify:verify",
+    "Update": "rounds.updates",
+    "Verdict": "protocol.krum",
+    "Verification": "proof.verify",
+    "commit_update": "rounds.parties",
+    "dequantize": "protocol.quantize",
+    "flatten": "rounds.updates",
+    "load_round_directory": "proof.material:load",
+    "load_update": "rounds.updates",
+    "open_round": "rounds.parties",
+    "prove_round": "proof.prove:prove",
+    "quantize": "protocol.quantize",
+    "save_update": "rounds.updates",
+    "unflatten": "rounds.updates",
+    "verify_bundle": "proof.verify:verify",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "Detection",
+    "Krum",
+    "Material",
+    "Params",
+    "ProveOptions",
+    "Proved",
+    "Round",
+    "Score",
+    "Terms",
+    "Toolchain",
+    "Update",
+    "Verdict",
+    "Verification",
+    "commit_update",
+    "dequantize",
+    "flatten",
+    "load_round_directory",
+    "load_update",
+    "open_round",
+    "prove_round",
+    "quantize",
+    "save_update",
+    "unflatten",
+    "verify_bundle",
+]
 
 
 def __getattr__(name: str) -> Any:

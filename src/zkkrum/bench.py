@@ -19,17 +19,19 @@ from typing import Any
 import numpy as np
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
-from zkkrum import __version__
-from zkkrum import bundle as files
-from zkkrum.circuit import build, gates, verification_key
 from zkkrum.errors import ReferenceStringError, ResourceError
 from zkkrum.extras import require
-from zkkrum.params import Detection, Round, Score
-from zkkrum.parties import Terms, commit_update, open_round
-from zkkrum.prove import Material, plan, prove
+from zkkrum.proof.build import build, gates, verification_key
+from zkkrum.proof.form import Form, plan
+from zkkrum.proof.material import Material
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.verify import verify
+from zkkrum.protocol.params import Detection, Round, Score
+from zkkrum.rounds.parties import Terms, open_round
+from zkkrum.rounds.updates import Update
 from zkkrum.toolchain import BB_VERSION, NOIR_VERSION, Toolchain
-from zkkrum.updates import Update
-from zkkrum.verify import verify
+from zkkrum.version import __version__
 
 SAMPLE_SECONDS = 0.05
 SAMPLE_IDLE = 20
@@ -192,12 +194,9 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
     """
     round = _open(shape)
     p = round.params
-    form = files.ROUND if shape.original else plan(p).form  # as the original: all in one circuit
-    circuits = files.circuits(p, form)
-    counts = dict.fromkeys(circuits, 1)
-    if form == files.SHARDED:
-        keys = [files.shard_key(p, t) for t in range(p.chunks)]
-        counts = {name: keys.count(name) if name != files.VK else 1 for name in circuits}
+    form = Form.ROUND if shape.original else plan(p).form  # as the original: all in one circuit
+    circuits = form.circuits(p)
+    counts = {name: form.proofs_of(p, name) for name in circuits}
     built = {name: build(circuit, tools) for name, circuit in circuits.items()}
     seconds: dict[str, float] = {}
     found = Measurement(
@@ -207,7 +206,7 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
         chunk=p.chunk,
         score=p.score.value,
         detection=p.detection.value,
-        form=form,
+        form=form.value,
         gates={f"{built[name].circuit.crate} {name}": (gates(built[name], tools), counts[name]) for name in circuits},
         seconds=seconds,
     )
@@ -216,15 +215,14 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
             verification_key(each, tools)
         rng = np.random.default_rng(SEED)
         updates = [Update(client, rng.normal(size=p.d), ()) for client in round.roster]
-        seconds["commit"], made = _timed(
-            lambda: [commit_update(round, u.client, u, tools.bb.hash_many) for u in updates]
+        seconds["commit"], material = _timed(
+            lambda: Material.commit(round, updates, tools.bb.hash_many, by_clients=True)
         )
-        material = Material(round, [o for o, _ in made], [c for _, c in made], True)
         tools.close()
         before = _cpu_seconds()
         with memory_of_tree() as peak:
             seconds["prove"], proved = _timed(
-                lambda: prove(material, folder / "bundle", tools, form=form, jobs=jobs, restart=True)
+                lambda: prove(material, folder / "bundle", tools, ProveOptions(form=form, jobs=jobs, restart=True))
             )
         tools.close()
         cpu = _cpu_seconds() - before

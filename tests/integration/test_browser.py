@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from zkkrum.cli import main
-from zkkrum.rounds import RoundDirectory, load_round
+from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.roundfile import load_round
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from proving_support import (
+
+from support.proving import (
     CHUNK,
     CLIENTS,
     CLIP,
@@ -30,27 +31,20 @@ from proving_support import (
     vectors,
     with_claims,
 )
-
-from zkkrum import bundle as files
-from zkkrum import prove as proving
-from zkkrum.commitment import Opening
 from zkkrum.errors import InputError, ReferenceStringError, ToolFailedError
-from zkkrum.field import P, to_hex
-from zkkrum.krum import Krum, Outcome, Verdict
-from zkkrum.parties import Terms
-from zkkrum.prove import load, prove
-from zkkrum.rounds import (
-    CommitmentFile,
-    RoundFile,
-    load_commitments,
-    load_opening,
-    load_round,
-    save_commitment,
-    save_opening,
-    save_round,
-)
+from zkkrum.proof.form import Form
+from zkkrum.proof.material import load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.verify import verify
+from zkkrum.proof.work import work_path
+from zkkrum.protocol.commitment import Opening
+from zkkrum.protocol.field import P, to_hex
+from zkkrum.protocol.krum import Krum, Outcome, Verdict
+from zkkrum.rounds.directory import CommitmentFile, load_commitments, load_opening, save_commitment, save_opening
+from zkkrum.rounds.parties import Terms
+from zkkrum.rounds.roundfile import RoundFile, load_round, save_round
 from zkkrum.toolchain import Toolchain
-from zkkrum.verify import verify
 
 OUTPUTS = {"malicious": 1 + N, "flagged": 2 + N, "selected": 3 + N}
 
@@ -58,13 +52,13 @@ OUTPUTS = {"malicious": 1 + N, "flagged": 2 + N, "selected": 3 + N}
 @pytest.fixture(scope="session")
 def malicious(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """A round in which the last client is flagged."""
-    return example(tmp_path_factory.mktemp("malicious"), toolchain, files.ROUND)
+    return example(tmp_path_factory.mktemp("malicious"), toolchain, Form.ROUND)
 
 
 @pytest.fixture(scope="session")
 def honest(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """Another round, of equal clients."""
-    return example(tmp_path_factory.mktemp("honest"), toolchain, files.ROUND, seed=2, outlier=1.0)
+    return example(tmp_path_factory.mktemp("honest"), toolchain, Form.ROUND, seed=2, outlier=1.0)
 
 
 @pytest.fixture
@@ -573,7 +567,7 @@ class TestProve:
 
         monkeypatch.setattr(Krum, "of_distances", wrong)
         with pytest.raises(ToolFailedError, match="the circuit's outputs and the NumPy reference differ"):
-            prove(malicious.material, tmp_path / "bundle", toolchain, form=files.ROUND)
+            prove(malicious.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
         assert list(tmp_path.iterdir()) == []
 
     def test_failure_leaves_the_earlier_bundle(self, malicious: Example, toolchain: Toolchain, tmp_path: Path) -> None:
@@ -586,7 +580,7 @@ class TestProve:
             openings=[Opening(first.q, first.salt + 1), *malicious.material.openings[1:]],
         )
         with pytest.raises(ToolFailedError):  # the circuit refuses the salt
-            prove(broken, bundle, toolchain, form=files.ROUND)
+            prove(broken, bundle, toolchain, ProveOptions(form=Form.ROUND))
         assert {p.name: p.read_bytes() for p in bundle.iterdir()} == before
         assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
 
@@ -595,7 +589,7 @@ class TestProve:
     ) -> None:
         bundle = tmp_path / "bundle"
         shutil.copytree(honest.bundle, bundle)
-        prove(malicious.material, bundle, toolchain, form=files.ROUND)
+        prove(malicious.material, bundle, toolchain, ProveOptions(form=Form.ROUND))
         checked = verify(bundle, toolchain)
         assert checked.round == malicious.round
         assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle"]
@@ -609,7 +603,7 @@ class TestProve:
         (bundle / name).parent.mkdir(exist_ok=True)
         (bundle / name).write_text("precious")
         with pytest.raises(InputError, match="exists and is not a bundle"):
-            prove(honest.material, bundle, toolchain, form=files.ROUND)
+            prove(honest.material, bundle, toolchain, ProveOptions(form=Form.ROUND))
         assert (bundle / name).read_text() == "precious"
 
     def test_a_manifest_of_something_else_is_not_a_bundle(
@@ -617,11 +611,11 @@ class TestProve:
     ) -> None:
         (tmp_path / "manifest.json").write_text('{"manifest_version": 3}')
         with pytest.raises(InputError, match="exists and is not a bundle"):
-            prove(honest.material, tmp_path, toolchain, form=files.ROUND)
+            prove(honest.material, tmp_path, toolchain, ProveOptions(form=Form.ROUND))
 
     def test_fresh_randomness(self, malicious: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         """The same round proved twice: same statement, another proof."""
-        prove(malicious.material, tmp_path / "again", toolchain, form=files.ROUND)
+        prove(malicious.material, tmp_path / "again", toolchain, ProveOptions(form=Form.ROUND))
         again = tmp_path / "again"
         assert (again / "public_inputs").read_bytes() == (malicious.bundle / "public_inputs").read_bytes()
         assert (again / "proof").read_bytes() != (malicious.bundle / "proof").read_bytes()
@@ -637,7 +631,7 @@ class TestProve:
         else:
             path.write_text("years of work")
         with pytest.raises(InputError, match="exists and is not a bundle"):
-            prove(malicious.material, path, toolchain, form=files.ROUND)
+            prove(malicious.material, path, toolchain, ProveOptions(form=Form.ROUND))
         assert (path / "chapter.txt" if kind == "folder" else path).read_text() == "years of work"
 
     @pytest.mark.parametrize("keep", [False, True])
@@ -651,7 +645,9 @@ class TestProve:
             if work.exists():
                 modes.append(stat.S_IMODE(work.stat().st_mode))
 
-        proved = prove(malicious.material, tmp_path / "bundle", toolchain, form=files.ROUND, keep=keep, progress=watch)
+        proved = prove(
+            malicious.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND, keep=keep), progress=watch
+        )
         assert set(modes) == {0o700}
         assert work.exists() is keep
         assert proved.kept == (work if keep else None)
@@ -660,11 +656,11 @@ class TestProve:
             assert [stat.S_IMODE(p.stat().st_mode) for p in private] == [0o600]
 
     def test_work_directory_stands_beside_the_bundle(self) -> None:
-        assert proving.work_path(Path("a/b")).name == ".b.work"
+        assert work_path(Path("a/b")).name == ".b.work"
 
     def test_every_rule_and_several_selected(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
         home = round_directory(tmp_path / "round", toolchain, overrides={"m": 2, "f": 1})
-        proved = prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, form=files.ROUND)
+        proved = prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
         assert len(proved.outcome.verdict.selected) == 2
         assert "Multi-Krum (m = 2)" in proved.verification.statement
 
@@ -787,7 +783,7 @@ class TestUpdatesOnly:
         assert not material.by_clients
         assert material.round.roster == CLIENTS
         assert material.round.subject != bytes(32)
-        proved = prove(material, tmp_path / "bundle", toolchain, form=files.ROUND)
+        proved = prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
         assert not proved.by_clients
         checked = verify(tmp_path / "bundle", toolchain)
         assert checked.ok

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from circuit_support import (
+
+from support.circuits import (
     BLIND,
     Case,
     Lie,
@@ -31,17 +32,17 @@ from circuit_support import (
     with_median,
     with_score,
 )
-
-from shared_vectors import VECTORS, vector
-from zkkrum import circuit as module
-from zkkrum.bundle import encode, round_words, shard_words, verdict_words
-from zkkrum.circuit import round_circuit, rule_inputs, shard_circuit, verdict_circuit
-from zkkrum.commitment import challenges, rho
-from zkkrum.field import P, pack
-from zkkrum.jobs import Job, run_job
-from zkkrum.krum import Brackets, Krum, Mad, Outcome, lower_median, pair_list
-from zkkrum.params import Detection, Params, Score
-from zkkrum.poseidon2 import hash_one
+from support.shared_vectors import VECTORS, vector
+from zkkrum.proof import circuit as module
+from zkkrum.proof.circuit import round_circuit, shard_circuit, verdict_circuit
+from zkkrum.proof.jobs import Job, run_job
+from zkkrum.proof.statement import encode, round_words, shard_words, verdict_words
+from zkkrum.proof.witness import rule_inputs
+from zkkrum.protocol.challenge import challenges, rho
+from zkkrum.protocol.field import P, pack
+from zkkrum.protocol.krum import Brackets, Krum, Mad, Outcome, lower_median, pair_list
+from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.poseidon2 import hash_one
 from zkkrum.toolchain import Toolchain
 
 ALL_PAIRS, BRACKETS = Score.ALL_PAIRS, Detection.BRACKETS

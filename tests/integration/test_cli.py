@@ -189,7 +189,7 @@ def test_the_shipped_bundle_verifies_without_a_reference_string(
         raise AssertionError("the key table should have spared compiling")
 
     monkeypatch.setenv("CRS_PATH", str(tmp_path))
-    monkeypatch.setattr("zkkrum.verify.build", refuse)
+    monkeypatch.setattr("zkkrum.proof.keys.build", refuse)
     home = example_bundle().parent
     found = run_json("verify", home / "bundle", "--commitments", home / "commitments", "--round", home / "round.toml")
     assert found["ok"]

@@ -10,14 +10,14 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from onchain_support import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, compiled
 
+from support.onchain import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, compiled
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
 from zkkrum.evm.rounds import Outcome, Rounds, Terms, clip_bits
 from zkkrum.evm.solidity import Contract, circuit_words
-from zkkrum.field import P
-from zkkrum.params import BITS, Detection, Params, Round, Score
+from zkkrum.protocol.field import P
+from zkkrum.protocol.params import BITS, Detection, Params, Round, Score
 from zkkrum.toolchain import Toolchain
 
 PARAMS = Params.of(n=5, d=8)

@@ -16,17 +16,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from proving_support import CHUNK, material_of, round_directory, vectors
 
-from zkkrum import bundle as files
+from support.proving import CHUNK, material_of, round_directory, vectors
 from zkkrum import errors
-from zkkrum.bundle import shard_files
-from zkkrum.circuit import shard_circuit
 from zkkrum.errors import ConstraintError, InputError, ToolMissingError, ZkkrumError
-from zkkrum.jobs import Job, dask_executor, run_job
-from zkkrum.prove import Material, prove, work_path
+from zkkrum.proof.circuit import shard_circuit
+from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.jobs import Job, dask_executor, run_job
+from zkkrum.proof.material import Material
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.verify import verify
+from zkkrum.proof.work import work_path
 from zkkrum.toolchain import Toolchain
-from zkkrum.verify import verify
 
 distributed = pytest.importorskip("distributed", reason="needs the extra zkkrum[dask]")
 
@@ -146,8 +148,7 @@ class TestCluster:
             material,
             tmp_path / "bundle",
             toolchain,
-            form=files.SHARDED,
-            scheduler=cluster.address,
+            ProveOptions(form=Form.SHARDED, scheduler=cluster.address),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[: T + 2] == list(range(T + 2))
@@ -174,10 +175,10 @@ class TestCluster:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            prove(material, bundle, toolchain, form=files.SHARDED, jobs=1, progress=stop)
+            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, jobs=1), progress=stop)
         before = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
         assert len(before) == 4
-        prove(material, bundle, toolchain, form=files.SHARDED, scheduler=cluster.address, resume=True)
+        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, scheduler=cluster.address, resume=True))
         assert all((bundle / "shards" / name).read_bytes() == data for name, data in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -221,8 +222,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            form=files.SHARDED,
-            scheduler=empty.address,
+            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
             progress=kill,
         )
         assert doomed.wait(timeout=5) == -signal.SIGKILL
@@ -247,8 +247,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            form=files.SHARDED,
-            scheduler=empty.address,
+            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
             progress=kill,
         )
         assert not pids
@@ -274,11 +273,10 @@ class TestLosses:
                 material,
                 tmp_path / "bundle",
                 toolchain,
-                form=files.SHARDED,
-                scheduler=empty.address,
+                ProveOptions(form=Form.SHARDED, scheduler=empty.address),
                 progress=kill,
             )
-        prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED, resume=True)
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
     def test_tools_missing_on_a_worker(
@@ -286,14 +284,14 @@ class TestLosses:
     ) -> None:
         empty.worker("--no-nanny", "--nthreads", "2", ZKKRUM_BB=str(shutil.which("true")))
         with pytest.raises(ToolMissingError, match="true: expected version") as error:
-            prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED, scheduler=empty.address)
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, scheduler=empty.address))
         assert error.value.hint
         assert not (tmp_path / "bundle").exists()
 
     def test_nobody_there(self, empty: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="has no workers"), dask_executor(empty.address):
             pass
-        monkeypatch.setattr("zkkrum.jobs.SCHEDULER_TIMEOUT", 1)
+        monkeypatch.setattr("zkkrum.proof.jobs.SCHEDULER_TIMEOUT", 1)
         for address in ("tcp://127.0.0.1:9", "nonsense://x"):
             with pytest.raises(InputError, match="no Dask scheduler answers"), dask_executor(address):
                 pass

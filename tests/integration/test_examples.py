@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CHECKOUT
+from support.tools import CHECKOUT
 
 
 @pytest.mark.usefixtures("toolchain", "crs")

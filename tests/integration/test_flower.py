@@ -16,21 +16,15 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from flwr.clientapp import ClientApp
 
 from zkkrum.errors import InputError
-from zkkrum.field import to_hex
-from zkkrum.flower import (
-    COMMIT,
-    OPEN,
-    InProcessGrid,
-    ZkKrum,
-    ZkKrumClient,
-    client_id,
-    layout_of,
-    subject_of,
-)
-from zkkrum.history import load_past_round
-from zkkrum.params import Round
+from zkkrum.flower.client import ZkKrumClient
+from zkkrum.flower.grid import InProcessGrid
+from zkkrum.flower.messages import COMMIT, OPEN, client_id, layout_of, subject_of
+from zkkrum.flower.strategy import ZkKrum
+from zkkrum.proof.verify import verify
+from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.params import Round
+from zkkrum.rounds.history import load_past_round
 from zkkrum.toolchain import Toolchain
-from zkkrum.verify import verify
 
 N, CLIP = 6, 1.0
 BASE = {"w": np.full((5, 4), 2.0, np.float32), "b": np.zeros(3, np.float32)}
@@ -326,8 +320,8 @@ def test_clients_refuse_rounds_they_do_not_accept(flwr_log: pytest.LogCaptureFix
     ],
 )
 def test_clients_refuse_to_commit(what: str, reason: str) -> None:
-    from zkkrum.parties import open_round
-    from zkkrum.rounds import RoundFile
+    from zkkrum.rounds.parties import open_round
+    from zkkrum.rounds.roundfile import RoundFile
 
     app = make_app()
     grid = InProcessGrid(app, N)

@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from script_support import load_script
+from support.scripts import load_script
 from zkkrum.toolchain import Toolchain
 
 

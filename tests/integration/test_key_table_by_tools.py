@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from script_support import load_script
+from support.scripts import load_script
 from zkkrum.toolchain import Toolchain
 
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zkkrum.cli import main
+from zkkrum.proof.verify import verify
 from zkkrum.toolchain import Toolchain
-from zkkrum.verify import verify
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "digits"
 

@@ -12,21 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from onchain_support import OWNER, STRANGER, VETOER, compiled
 
+from support.onchain import OWNER, STRANGER, VETOER, compiled
 from zkkrum.cli import main
-from zkkrum.commitment import Opening, commit, fresh_secret
 from zkkrum.errors import InputError
 from zkkrum.evm import demo, export
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
 from zkkrum.evm.demo import PlainKrum, Stage
 from zkkrum.evm.rounds import Outcome, Rounds, deploy_verifier
 from zkkrum.evm.solidity import CODE_SIZE_MAX, Contract
-from zkkrum.field import P
-from zkkrum.krum import Krum, Verdict
-from zkkrum.params import Detection, Params, Round, Score
-from zkkrum.prove import Material
-from zkkrum.quantize import Integers
+from zkkrum.proof.material import Material
+from zkkrum.protocol.field import P
+from zkkrum.protocol.krum import Krum, Verdict
+from zkkrum.protocol.params import Detection, Params, Round, Score
+from zkkrum.protocol.quantize import Integers
 from zkkrum.toolchain import Toolchain
 
 PARAMS = Params.of(n=5, d=60)
@@ -76,9 +75,7 @@ def attacked(seed: int, params: Params = PARAMS) -> Integers:
 
 
 def committed(stage: Stage, round: Round, q: Integers, tools: Toolchain) -> Material:
-    openings = [Opening(row, fresh_secret()) for row in q]
-    commitments = [commit(round, i, opening, tools.bb.hash_many) for i, opening in enumerate(openings)]
-    return Material(round, openings, commitments, by_clients=True)
+    return Material.commit_values(round, q, tools.bb.hash_many, by_clients=True)
 
 
 def post(rounds: Rounds, material: Material) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from proving_support import (
+
+from support.proving import (
     CHUNK,
     CLIP,
     in_memory,
@@ -29,15 +30,16 @@ from proving_support import (
     updates_directory,
     vectors,
 )
-
-from zkkrum import bundle as files
-from zkkrum.bundle import shard_files
 from zkkrum.errors import InputError, ResourceError
-from zkkrum.parties import Terms
-from zkkrum.prove import Material, load, load_unfinished, prove, work_path
-from zkkrum.rounds import RoundDirectory
+from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.material import Material, load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.verify import verify
+from zkkrum.proof.work import load_unfinished, work_path
+from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.parties import Terms
 from zkkrum.toolchain import Toolchain
-from zkkrum.verify import verify
 
 D = 9 * CHUNK - 3
 T = 9
@@ -45,8 +47,12 @@ T = 9
 RUN = """\
 import sys
 from pathlib import Path
-from zkkrum.parties import Terms
-from zkkrum.prove import load, load_unfinished, prove
+from zkkrum.rounds.parties import Terms
+from zkkrum.proof.form import Form
+from zkkrum.proof.material import load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.work import load_unfinished
+from zkkrum.proof.prove import prove
 from zkkrum.toolchain import Toolchain
 
 directory, bundle, jobs, resume = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "resume"
@@ -59,7 +65,7 @@ with Toolchain.find() as tools:
     material = load_unfinished(directory, bundle, hash) if resume else None
     material = material or load(directory, hash, Terms(clip=4.0, overrides={"chunk": 21}))
     print("loaded", flush=True)
-    prove(material, bundle, tools, form="sharded", jobs=jobs, resume=resume, progress=say)
+    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=jobs, resume=resume), say)
 print("finished", flush=True)
 """
 
@@ -129,7 +135,7 @@ def pristine(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathF
     """A round of nine shards, its shapes compiled."""
     folder = tmp_path_factory.mktemp("resume")
     home = round_directory(folder / "round", toolchain, values=vectors(1, d=D))
-    prove(material_of(home, toolchain), folder / "bundle", toolchain, form=files.SHARDED)
+    prove(material_of(home, toolchain), folder / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
     return home.path
 
 
@@ -173,9 +179,7 @@ class TestKilled:
             material_of(RoundDirectory(folder), toolchain),
             bundle,
             toolchain,
-            form=files.SHARDED,
-            resume=True,
-            keep=True,
+            ProveOptions(form=Form.SHARDED, resume=True, keep=True),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[0] == len(before)
@@ -211,9 +215,9 @@ class TestKilled:
         run.kill()
         material = material_of(RoundDirectory(folder), toolchain)
         if work_path(bundle).exists():  # it may have come so far
-            prove(material, bundle, toolchain, form=files.SHARDED, resume=True)
+            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
         else:
-            prove(material, bundle, toolchain, form=files.SHARDED)
+            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
         assert verify(bundle, toolchain).ok
 
     def test_asks_before_it_goes_on_or_begins_anew(
@@ -226,11 +230,11 @@ class TestKilled:
         before = saved(work)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(InputError, match="an unfinished run is in") as error:
-            prove(material, bundle, toolchain, form=files.SHARDED)
+            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
         assert "--resume" in error.value.hint
         assert "--restart" in error.value.hint
         assert saved(work) == before
-        prove(material, bundle, toolchain, form=files.SHARDED, restart=True)
+        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, restart=True))
         assert all((bundle / name).read_bytes() != content for name, (_, content) in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -243,7 +247,7 @@ class TestKilled:
             material = material_of(RoundDirectory(folder), toolchain)
             for option in ("resume", "restart"):
                 with pytest.raises(InputError, match="another run is at work"):
-                    prove(material, bundle, toolchain, form=files.SHARDED, **{option: True})  # type: ignore[arg-type]
+                    prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, **{option: True}))  # type: ignore[arg-type]
         finally:
             run.process.send_signal(signal.SIGCONT)
         run.finish()
@@ -267,7 +271,12 @@ class TestWhatIsLeft:
         (work / names[0]).write_bytes(b"")
         (work / names[1]).write_bytes(data)
         (work / names[2]).with_suffix(".public_inputs").unlink()
-        prove(material_of(RoundDirectory(folder), toolchain), half, toolchain, form=files.SHARDED, resume=True)
+        prove(
+            material_of(RoundDirectory(folder), toolchain),
+            half,
+            toolchain,
+            ProveOptions(form=Form.SHARDED, resume=True),
+        )
         assert (half / names[0]).read_bytes() not in (b"", data)
         assert verify(half, toolchain).ok
 
@@ -275,7 +284,7 @@ class TestWhatIsLeft:
         before = saved(work_path(half))
         other = round_directory(tmp_path / "other", toolchain, values=vectors(1, d=D))
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material_of(other, toolchain), half, toolchain, form=files.SHARDED, resume=True)
+            prove(material_of(other, toolchain), half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
         assert saved(work_path(half)) == before
 
     def test_one_client_commits_anew(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
@@ -287,7 +296,7 @@ class TestWhatIsLeft:
             commitments=[fresh.commitments[0], *material.commitments[1:]],
         )
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(changed, half, toolchain, form=files.SHARDED, resume=True)
+            prove(changed, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
 
     def test_other_parameters(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         """Thresholds are in the context, hence the commitments do not fit any more."""
@@ -299,7 +308,7 @@ class TestWhatIsLeft:
     def test_other_form(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, form=files.ROUND, resume=True)
+            prove(material, half, toolchain, ProveOptions(form=Form.ROUND, resume=True))
 
     def test_changed_update(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         path = folder / "updates" / "carol.npy"
@@ -330,7 +339,7 @@ class TestUpdatesOnly:
         assert material is not None
         assert not material.by_clients
         assert material.updates is not None
-        prove(material, half, toolchain, form=files.SHARDED, resume=True)
+        prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
         assert all((half / name).read_bytes() == content for name, (_, content) in before.items())
         checked = verify(half, toolchain)
         assert checked.ok
@@ -346,7 +355,7 @@ class TestUpdatesOnly:
         terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
         material = load(half.parent / "round", toolchain.bb.hash_many, terms)
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, form=files.SHARDED, resume=True)
+            prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
 
     def test_changed_update(self, half: Path, toolchain: Toolchain) -> None:
         path = half.parent / "round" / "updates" / "bob.npy"
@@ -391,7 +400,12 @@ class TestInterrupted:
         assert time.monotonic() - started < 5
         assert not bundle.exists()
         assert saved(work_path(bundle))
-        prove(material_of(RoundDirectory(folder), toolchain), bundle, toolchain, form=files.SHARDED, resume=True)
+        prove(
+            material_of(RoundDirectory(folder), toolchain),
+            bundle,
+            toolchain,
+            ProveOptions(form=Form.SHARDED, resume=True),
+        )
         assert verify(bundle, toolchain).ok
 
     def test_command_line(self, folder: Path, tmp_path: Path, toolchain: Toolchain, runs: list[Run]) -> None:
@@ -436,10 +450,10 @@ class TestInterrupted:
         monkeypatch.setattr(toolchain.bb, "prove", spy)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(KeyboardInterrupt):
-            prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED, jobs=2)
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, jobs=2))
         assert len(started) <= 5
         monkeypatch.undo()
-        prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED, resume=True)
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
 
@@ -447,7 +461,11 @@ FULL = """\
 import sys
 from pathlib import Path
 from zkkrum.errors import ResourceError
-from zkkrum.prove import load, prove, work_path
+from zkkrum.proof.form import Form
+from zkkrum.proof.material import load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.work import work_path
 from zkkrum.toolchain import Toolchain
 
 directory, disk, kilobytes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
@@ -467,7 +485,7 @@ def fill(what, done, total):
 with Toolchain.find() as tools:
     material = load(directory, tools.bb.hash_many)
     try:
-        prove(material, bundle, tools, form="sharded", jobs=2, progress=fill)
+        prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2), fill)
     except ResourceError as error:
         print("refused:", error.message)
     assert not bundle.exists()
@@ -475,7 +493,7 @@ with Toolchain.find() as tools:
     finished = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
     assert len(finished) >= 3, finished.keys()
     ballast.unlink()
-    prove(material, bundle, tools, form="sharded", jobs=2, resume=True)
+    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2, resume=True))
     kept = [n for n, data in finished.items() if (bundle / "shards" / n).read_bytes() == data]
     print("kept", len(kept), "of", len(finished))
 """
@@ -522,7 +540,7 @@ class TestFullDisk:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         material = material_of(RoundDirectory(folder), toolchain)
-        monkeypatch.setattr("zkkrum.jobs.shutil.copyfile", full)
+        monkeypatch.setattr("zkkrum.proof.jobs.shutil.copyfile", full)
         with pytest.raises(ResourceError, match="no space left on the disk"):
-            prove(material, tmp_path / "bundle", toolchain, form=files.ROUND)
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
         assert [p.name for p in tmp_path.iterdir()] == ["round"]

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from proving_support import (
+
+from support.proving import (
     CHUNK,
     CLIENTS,
     CLIP,
@@ -29,24 +30,29 @@ from proving_support import (
     updates_directory,
     vectors,
 )
-
-from zkkrum import bundle as files
-from zkkrum import jobs as running
-from zkkrum.bundle import shard_files
-from zkkrum.circuit import build, shard_circuit, shard_inputs, verdict_circuit, verdict_inputs, verification_key
-from zkkrum.commitment import FIRST_LINK, Chain, Opening, circuit_values, commit, fresh_secret, leaves, of_leaves, words
 from zkkrum.errors import ConstraintError, InputError, ToolFailedError
-from zkkrum.field import P, to_hex
-from zkkrum.jobs import Job, JobProof, run_all, run_job
-from zkkrum.krum import Krum, Outcome, squared_distances
-from zkkrum.params import Params, Round
-from zkkrum.parties import Terms, commit_update, open_round
-from zkkrum.poseidon2 import hash_many
-from zkkrum.prove import load, plan, prove
-from zkkrum.rounds import save_round
+from zkkrum.proof import jobs as running
+from zkkrum.proof.build import build, verification_key
+from zkkrum.proof.bundle import Manifest, write
+from zkkrum.proof.circuit import shard_circuit, verdict_circuit
+from zkkrum.proof.form import PROOF, PUBLIC_INPUTS, VK, Form, plan, shard_files
+from zkkrum.proof.jobs import Job, JobProof, run_all, run_job
+from zkkrum.proof.material import load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.proof.statement import verdict_words
+from zkkrum.proof.verify import verify
+from zkkrum.proof.witness import shard_inputs, verdict_inputs
+from zkkrum.protocol.challenge import FIRST_LINK, Chain
+from zkkrum.protocol.commitment import Opening, circuit_values, commit, fresh_secret, leaves, of_leaves, words
+from zkkrum.protocol.field import P, to_hex
+from zkkrum.protocol.krum import Krum, Outcome, squared_distances
+from zkkrum.protocol.params import Params, Round
+from zkkrum.protocol.poseidon2 import hash_many
+from zkkrum.rounds.parties import Terms, commit_update, open_round
+from zkkrum.rounds.roundfile import save_round
+from zkkrum.rounds.updates import Update
 from zkkrum.toolchain import Toolchain
-from zkkrum.updates import Update
-from zkkrum.verify import verify
 
 T = 3
 BEFORE, AFTER = N + 3, N + 4
@@ -58,20 +64,20 @@ PROOFS, INPUTS = zip(*(shard_files(t) for t in range(T)), strict=True)
 
 @pytest.fixture(scope="session")
 def sharded(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
-    return example(tmp_path_factory.mktemp("sharded"), toolchain, files.SHARDED)
+    return example(tmp_path_factory.mktemp("sharded"), toolchain, Form.SHARDED)
 
 
 @pytest.fixture(scope="session")
 def other(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Example:
     """Another round of the same shape."""
-    return example(tmp_path_factory.mktemp("other"), toolchain, files.SHARDED, seed=2, outlier=1.0)
+    return example(tmp_path_factory.mktemp("other"), toolchain, Form.SHARDED, seed=2, outlier=1.0)
 
 
 @pytest.fixture(scope="session")
 def again(sharded: Example, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same round, proved a second time."""
     path = tmp_path_factory.mktemp("again") / "bundle"
-    prove(sharded.material, path, toolchain, form=files.SHARDED)
+    prove(sharded.material, path, toolchain, ProveOptions(form=Form.SHARDED))
     return path
 
 
@@ -93,7 +99,7 @@ class TestHonest:
                 jobs=jobs,
             )
             assert checked.ok, checked.reason
-            assert checked.form == files.SHARDED
+            assert checked.form == Form.SHARDED
             assert checked.verdict == sharded.proved.outcome.verdict
         assert sharded.proved.proofs == T + 1
 
@@ -102,7 +108,7 @@ class TestHonest:
 
     def test_same_statement_as_one_circuit(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         """The commitments do not depend on how the round is proved."""
-        prove(sharded.material, tmp_path / "one", toolchain, form=files.ROUND)
+        prove(sharded.material, tmp_path / "one", toolchain, ProveOptions(form=Form.ROUND))
         one, many = (
             verify(path, toolchain, commitments=sharded.home.commitments) for path in (tmp_path / "one", sharded.bundle)
         )
@@ -117,7 +123,7 @@ class TestHonest:
 
     def test_runs_share_nothing(self, sharded: Example, again: Path) -> None:
         """Fresh ρ, links and proofs: two proofs of one round cannot be told to be, but by their commitments."""
-        first, second = (Forgery.words_of(path, files.PUBLIC_INPUTS) for path in (sharded.bundle, again))
+        first, second = (Forgery.words_of(path, PUBLIC_INPUTS) for path in (sharded.bundle, again))
         assert first[: N + 1] == second[: N + 1]
         assert first[RHO] != second[RHO]
         assert first[LINK] != second[LINK]
@@ -141,17 +147,17 @@ class TestHonest:
 
     def test_whole_chunks_have_one_shape(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
         home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=2 * CHUNK))
-        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, form=files.SHARDED)
+        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
         assert not (tmp_path / "bundle" / "vk.last").exists()
         assert verify(tmp_path / "bundle", toolchain).ok
 
     def test_plan_says_which_and_why(self, sharded: Example) -> None:
         p = sharded.round.params
-        assert plan(p).form == files.ROUND
-        assert plan(p, ceiling=2_000).form == files.SHARDED
+        assert plan(p).form == Form.ROUND
+        assert plan(p, ceiling=2_000).form == Form.SHARDED
         assert "3 shards of 21 coordinates and a verdict" in plan(p, ceiling=2_000).reason
         large = replace(p, d=10**6, chunk=798)
-        assert plan(large).form == files.SHARDED
+        assert plan(large).form == Form.SHARDED
 
 
 # The public inputs of the parts
@@ -178,9 +184,9 @@ class TestShardsAsASet:
         rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
         forgery.fix_commitments()
         rejected(forgery.done(), toolchain, "verdict: the chain is broken: it does not start where the last shard ends")
-        forgery.set_word(files.PUBLIC_INPUTS, LINK, forgery.shard(1).after)
+        forgery.set_word(PUBLIC_INPUTS, LINK, forgery.shard(1).after)
         rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
-        forgery.set_word(files.PUBLIC_INPUTS, CHUNKS_WORD, 2)
+        forgery.set_word(PUBLIC_INPUTS, CHUNKS_WORD, 2)
         # The widths of the verdict follow from d, here to the same limbs: the key is the same, the proof is not.
         checked = verify(forgery.done(), toolchain)
         assert checked.reason.startswith(("vk: not the verification key", "proof: bb refutes it"))
@@ -254,7 +260,7 @@ class TestShardsAsASet:
     def test_verdict_from_another_proof_of_this_round(
         self, forgery: Forgery, again: Path, toolchain: Toolchain
     ) -> None:
-        forgery.copy(again, files.PROOF, files.PUBLIC_INPUTS)
+        forgery.copy(again, PROOF, PUBLIC_INPUTS)
         rejected(forgery.done(), toolchain, "shard 0: its rho is not the verdict's")
 
 
@@ -291,7 +297,7 @@ class TestLinks:
 
     def test_change_the_last_link_on_both_sides(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.set_word(INPUTS[T - 1], AFTER, 5)
-        forgery.set_word(files.PUBLIC_INPUTS, LINK, 5)
+        forgery.set_word(PUBLIC_INPUTS, LINK, 5)
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_start_elsewhere(self, forgery: Forgery, toolchain: Toolchain) -> None:
@@ -304,11 +310,11 @@ class TestLinks:
         for name in INPUTS:
             forgery.set_word(name, 2, 5)
         rejected(forgery.done(), toolchain, "shard 0: its rho is not the verdict's")
-        forgery.set_word(files.PUBLIC_INPUTS, RHO, 5)
+        forgery.set_word(PUBLIC_INPUTS, RHO, 5)
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_change_the_number(self, forgery: Forgery, toolchain: Toolchain) -> None:
-        forgery.set_word(files.PUBLIC_INPUTS, CHUNKS_WORD, 4)
+        forgery.set_word(PUBLIC_INPUTS, CHUNKS_WORD, 4)
         rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
 
     @pytest.mark.parametrize("index", [0, 1, 2, 3, BEFORE, AFTER])
@@ -321,11 +327,11 @@ class TestLinks:
     def test_size(self, forgery: Forgery, toolchain: Toolchain, data: bytes) -> None:
         forgery.write(INPUTS[1], data)
         rejected(forgery.done(), toolchain, f"{INPUTS[1]}: expected")
-        forgery.write(files.PUBLIC_INPUTS, data)
+        forgery.write(PUBLIC_INPUTS, data)
         forgery.fix_hashes()
         rejected(forgery.done(fix=False), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
 
-    @pytest.mark.parametrize("name", [files.PUBLIC_INPUTS, *INPUTS])
+    @pytest.mark.parametrize("name", [PUBLIC_INPUTS, *INPUTS])
     def test_every_word(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
         """Whatever bit of a public input is turned, no bb is needed to see it."""
         original = forgery.data(name)
@@ -368,8 +374,8 @@ class TestProofsAndKeys:
     def test_proof_of_one_circuit_instead(
         self, sharded: Example, forgery: Forgery, toolchain: Toolchain, tmp_path: Path
     ) -> None:
-        prove(sharded.material, tmp_path / "one", toolchain, form=files.ROUND)
-        forgery.copy(tmp_path / "one", files.PROOF, files.PUBLIC_INPUTS, files.VK)
+        prove(sharded.material, tmp_path / "one", toolchain, ProveOptions(form=Form.ROUND))
+        forgery.copy(tmp_path / "one", PROOF, PUBLIC_INPUTS, VK)
         rejected(forgery.done(), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
         path = forged(tmp_path / "one", tmp_path / "renamed", lambda f: f.manifest.update(form="sharded"))
         rejected(path, toolchain, "shards: d = 60 in chunks of 21 makes 3, found 0")
@@ -408,7 +414,7 @@ class TestClaims:
     def test_chunk_with_the_same_number_of_shards(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
         """d = 42 in one chunk of 42 or of 63: one shard, one shape, but another context."""
         home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=42), overrides={"chunk": 42})
-        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, form=files.SHARDED)
+        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
         assert verify(tmp_path / "bundle", toolchain).ok
         forgery = Forgery(tmp_path / "bundle", tmp_path / "forged")
         forgery.manifest["round"]["parameters"]["chunk"] = 63
@@ -435,8 +441,8 @@ class TestClaims:
     def test_verdict(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.manifest["verdict"].update(malicious=False, flagged=[])
         rejected(forgery.done(), toolchain, "public_inputs: malicious is not that of this round")
-        forgery.set_word(files.PUBLIC_INPUTS, N + 4, 0)
-        forgery.set_word(files.PUBLIC_INPUTS, N + 5, 0)
+        forgery.set_word(PUBLIC_INPUTS, N + 4, 0)
+        forgery.set_word(PUBLIC_INPUTS, N + 5, 0)
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
 
@@ -493,25 +499,25 @@ class Server:
             done = self.shard(t)
             data |= zip(shard_files(t), (done.proof, done.public_inputs), strict=True)
         done = self.verdict()
-        data |= {files.PROOF: done.proof, files.PUBLIC_INPUTS: done.public_inputs}
-        for name, circuit in files.circuits(p, files.SHARDED).items():
+        data |= {PROOF: done.proof, PUBLIC_INPUTS: done.public_inputs}
+        for name, circuit in Form.SHARDED.circuits(p).items():
             data[name] = verification_key(build(circuit, self.tools), self.tools)
-        manifest = files.Manifest.describe(
+        manifest = Manifest.describe(
             self.round,
-            form=files.SHARDED,
+            form=Form.SHARDED,
             by_clients=True,
             commitments=self.commitments,
             verdict=self.outcome.verdict,
-            words=files.verdict_words(
+            words=verdict_words(
                 self.round, self.commitments, self.chain.rho, self.chain.links[-1], self.outcome.verdict
             ),
-            gates=dict.fromkeys(files.circuits(p, files.SHARDED), 0),
+            gates=dict.fromkeys(Form.SHARDED.circuits(p), 0),
             files=data,
             seconds={},
         )
         source = path.with_name(path.name + "-source")
         source.mkdir()
-        files.write(source, manifest, data)
+        write(source, manifest, data)
         return Forgery(source, path)
 
 
@@ -546,7 +552,7 @@ class TestServer:
         server = Server(claimed, actual, openings, toolchain, tmp_path / "server")
         forgery = server.bundle(tmp_path / "forged")
         checked = rejected(forgery.done(), toolchain, "shard 2: bb refutes it")
-        assert checked.form == files.SHARDED
+        assert checked.form == Form.SHARDED
         forgery.write("vk.last", forgery.data("vk.shard"))
         rejected(forgery.done(), toolchain, "vk.last: not the verification key of this statement")
         # Nor does the right circuit prove it: its own filling gives another leaf.
@@ -586,7 +592,7 @@ class TestProve:
 
         monkeypatch.setattr(Krum, "of_distances", wrong)
         with pytest.raises(ToolFailedError, match="the circuit's outputs and the NumPy reference differ"):
-            prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED)
+            prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
         assert not (tmp_path / "bundle").exists()
 
     def test_work_directory(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
@@ -596,7 +602,7 @@ class TestProve:
             if what == "proofs" and work.exists():
                 seen.append((stat.S_IMODE(work.stat().st_mode), stat.S_IMODE((work / "run.json").stat().st_mode)))
 
-        prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, progress=watch)
+        prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED), progress=watch)
         assert set(seen) == {(0o700, 0o600)}
         assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
 
@@ -606,7 +612,7 @@ class TestProve:
             sharded.material,
             tmp_path / "bundle",
             toolchain,
-            form=files.SHARDED,
+            ProveOptions(form=Form.SHARDED),
             progress=lambda what, done, total: seen.append((done, total)) if what == "proofs" else None,
         )
         proofs = seen[: T + 2]  # the rest is the verifier's
@@ -625,7 +631,7 @@ class TestProve:
             return true_prove(*arguments, **options)
 
         monkeypatch.setattr(toolchain.bb, "prove", spy)
-        proved = prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, jobs=jobs)
+        proved = prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, jobs=jobs))
         assert proved.verification.ok
         assert len(threads) == T + 1
         assert set(threads) == {max(1, running.default_jobs(1 << 30) // jobs)}
@@ -635,14 +641,14 @@ class TestProve:
         terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
         material = load(tmp_path / "round", toolchain.bb.hash_many, terms)
         assert not material.by_clients
-        prove(material, tmp_path / "bundle", toolchain, form=files.SHARDED)
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
         checked = verify(tmp_path / "bundle", toolchain)
         assert checked.ok
         assert checked.commitments_by == "server"
 
     def test_resume_needs_something(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing to resume"):
-            prove(sharded.material, tmp_path / "bundle", toolchain, form=files.SHARDED, resume=True)
+            prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
 
 
 class TestRunAll:

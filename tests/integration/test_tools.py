@@ -19,9 +19,9 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from zkkrum import field, poseidon2
 from zkkrum.cli.tools import doctor, setup
 from zkkrum.errors import ConstraintError, InputError, ResourceError, ToolFailedError
+from zkkrum.protocol import field, poseidon2
 from zkkrum.toolchain import PAIR, Proof, Toolchain, points_for, provision
 
 SOURCE = """\

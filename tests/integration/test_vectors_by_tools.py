@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from circuit_support import Workshop
 
-from vectors_file import ROUNDS, VECTORS, round_of
-from zkkrum.circuit import round_circuit, rule_inputs, shard_circuit, verdict_circuit
-from zkkrum.field import P, pack
-from zkkrum.krum import Krum
-from zkkrum.poseidon2 import hash_one
+from support.circuits import Workshop
+from support.vectors_file import ROUNDS, VECTORS, round_of
+from zkkrum.proof.circuit import round_circuit, shard_circuit, verdict_circuit
+from zkkrum.proof.witness import rule_inputs
+from zkkrum.protocol.field import P, pack
+from zkkrum.protocol.krum import Krum
+from zkkrum.protocol.poseidon2 import hash_one
 from zkkrum.toolchain import Toolchain
 
 case_by_name = pytest.mark.parametrize("case", ROUNDS.values(), ids=list(ROUNDS))

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkkrum.attacks import ATTACKS, alie_z, attack, attacked_round, honest_updates
 from zkkrum.errors import InputError
+from zkkrum.learning.attacks import ATTACKS, alie_z, attack, attacked_round, honest_updates
 
 
 def rng(seed: int = 0) -> np.random.Generator:

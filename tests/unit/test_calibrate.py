@@ -9,8 +9,10 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zkkrum.attacks import honest_updates
-from zkkrum.calibrate import (
+from zkkrum.cli.learning import calibrate as command
+from zkkrum.errors import InputError
+from zkkrum.learning.attacks import honest_updates
+from zkkrum.learning.calibrate import (
     calibrate,
     cost,
     decimal,
@@ -21,13 +23,12 @@ from zkkrum.calibrate import (
     t_quantile,
     trend,
 )
-from zkkrum.cli.learning import calibrate as command
-from zkkrum.errors import InputError
-from zkkrum.krum import detect
-from zkkrum.params import Detection, Params, Round, Score
-from zkkrum.quantize import quantize
-from zkkrum.rounds import RoundDirectory, load_round, save_round
-from zkkrum.updates import save_update
+from zkkrum.protocol.krum import detect
+from zkkrum.protocol.params import Detection, Params, Round, Score
+from zkkrum.protocol.quantize import quantize
+from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.roundfile import load_round, save_round
+from zkkrum.rounds.updates import save_update
 
 PARAMS = Params.of(n=10, d=200)
 
@@ -59,7 +60,7 @@ def test_it_brings_false_flags_under_the_target_where_the_default_does_not(count
 
 def test_digits_of_unlike_clients() -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
-    from zkkrum.training import Federation, Training, add, flatten_model, initial_model, updates_of
+    from zkkrum.learning.training import Federation, Training, add, flatten_model, initial_model, updates_of
 
     params = Params.of(n=10, d=650)
     federation = Federation.of_digits(10, np.random.default_rng(4), alpha=1.0)

@@ -15,8 +15,8 @@ from zkkrum.evm import solidity
 from zkkrum.evm.chain import Chain
 from zkkrum.evm.export import constructor_template
 from zkkrum.evm.rounds import clip_bits
-from zkkrum.field import P
-from zkkrum.params import N_MAX, PROTOCOL, Params
+from zkkrum.protocol.field import P
+from zkkrum.protocol.params import N_MAX, PROTOCOL, Params
 
 
 def test_the_contract_states_the_constants_of_the_package() -> None:
@@ -35,7 +35,7 @@ def test_every_public_item_of_the_contract_is_documented() -> None:
             assert private or above.strip().startswith("///"), line
 
 
-@pytest.mark.parametrize("name", [*solidity.ROUNDS_SOURCES, *solidity.TEST_SOURCES])
+@pytest.mark.parametrize("name", [*solidity.ROUNDS_SOURCES, *solidity.DEMO_SOURCES])
 def test_sources_have_licence_and_title(name: str) -> None:
     text = solidity.source(name)
     assert text.startswith("// SPDX-License-Identifier: Apache-2.0\npragma solidity ^0.8.30;\n")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from zkkrum.cli.learning import evaluate as command
 from zkkrum.errors import InputError
-from zkkrum.evaluate import RULES, Cell, Grid, Rule, attackers, evaluate, percent, to_csv, to_markdown
+from zkkrum.learning.evaluate import RULES, Cell, Grid, Rule, attackers, evaluate, percent, to_csv, to_markdown
 
 SMALL = Grid(
     clients=(8,), dimensions=(60,), rounds=4, shares=(0.0, 0.25), attacks=("scale", "mimic"), heterogeneity=(0.0, 0.5)

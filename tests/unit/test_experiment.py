@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from zkkrum.cli.learning import experiment as command
 from zkkrum.errors import InputError
-from zkkrum.experiment import (
+from zkkrum.learning.experiment import (
     AGGREGATIONS,
     AVERAGE,
     HONEST_ONLY,
@@ -26,9 +26,9 @@ from zkkrum.experiment import (
     to_csv,
     to_dict,
 )
-from zkkrum.krum import Outcome
-from zkkrum.params import Params
-from zkkrum.training import add
+from zkkrum.learning.training import add
+from zkkrum.protocol.krum import Outcome
+from zkkrum.protocol.params import Params
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
 
@@ -79,7 +79,7 @@ def test_only_clipped_values_are_aggregated(monkeypatch: pytest.MonkeyPatch) -> 
         moves.append(float(np.abs(delta).max()))
         return add(model, delta, layout)
 
-    monkeypatch.setattr("zkkrum.experiment.add", recording)
+    monkeypatch.setattr("zkkrum.learning.experiment.add", recording)
     defended = tuple(how for how in AGGREGATIONS if how != RAW_AVERAGE)
     run(Setup(rounds=2, attacks=("scale:1000000",), aggregations=defended, clip=0.05))
     assert max(moves) <= 0.05 * (1 + 1e-12)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from script_support import load_script
-from zkkrum.verify import key_table
+from support.scripts import load_script
+from zkkrum.proof.keys import key_table
 
 
 def test_every_entry_is_of_the_current_sources() -> None:

@@ -10,16 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from shared_vectors import VECTORS, vector
-from zkkrum.attacks import attacked_round, honest_updates
-from zkkrum.krum import (
+from support.shared_vectors import VECTORS, vector
+from zkkrum.learning.attacks import attacked_round, honest_updates
+from zkkrum.protocol.float_rule import float_krum, float_scores
+from zkkrum.protocol.krum import (
     BLOCK,
     Brackets,
     Krum,
     Mad,
     bitmap,
-    float_krum,
-    float_scores,
     lower_median,
     nearest,
     pair_list,
@@ -27,8 +26,8 @@ from zkkrum.krum import (
     select,
     squared_distances,
 )
-from zkkrum.params import Detection, Params, Score
-from zkkrum.quantize import quantize
+from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.quantize import quantize
 
 
 def plain_krum(q: list[list[int]], f: int, m: int) -> tuple[list[int], list[int]]:

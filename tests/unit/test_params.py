@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 
 from zkkrum.errors import InputError
-from zkkrum.field import P
-from zkkrum.params import Detection, Params, Round, Score, client_word, parse_fraction, roster_hash
+from zkkrum.protocol.field import P
+from zkkrum.protocol.params import Detection, Params, Round, Score, client_word, parse_fraction, roster_hash
 
 BASE = Params.of(n=10, d=540, b=14)
 

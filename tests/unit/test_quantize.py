@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from zkkrum.params import BITS
-from zkkrum.quantize import clipped_share, dequantize, quantize, step
+from zkkrum.protocol.params import BITS
+from zkkrum.protocol.quantize import clipped_share, dequantize, quantize, step
 
 bits = st.sampled_from(BITS)
 clips = st.floats(1e-6, 1e6)

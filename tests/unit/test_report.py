@@ -7,15 +7,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from zkkrum.attacks import attacked_round, honest_updates
-from zkkrum.bundle import MANIFEST, Manifest, round_words
 from zkkrum.errors import InputError
-from zkkrum.krum import Krum, Verdict
-from zkkrum.params import Detection, Params, Round
-from zkkrum.quantize import quantize
-from zkkrum.report import lines, of_path, render
-from zkkrum.rounds import RoundDirectory, save_round
-from zkkrum.updates import save_update
+from zkkrum.learning.attacks import attacked_round, honest_updates
+from zkkrum.proof.bundle import Manifest
+from zkkrum.proof.form import MANIFEST, Form
+from zkkrum.proof.statement import round_words
+from zkkrum.protocol.krum import Krum, Verdict
+from zkkrum.protocol.params import Detection, Params, Round
+from zkkrum.protocol.quantize import quantize
+from zkkrum.report.html import render
+from zkkrum.report.page import of_path
+from zkkrum.report.pictures import lines
+from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.roundfile import save_round
+from zkkrum.rounds.updates import save_update
 
 ROSTER = ("alice", "bob", "<script>alert(1)", "dave", "eve", "f" * 30)
 PARAMS = Params.of(n=6, d=200)
@@ -61,7 +66,7 @@ def write_bundle(path: Path, round: Round, verdict: Verdict) -> None:
     commitments = list(range(1, round.params.n + 1))
     manifest = Manifest.describe(
         round,
-        form="round",
+        form=Form.ROUND,
         by_clients=True,
         commitments=commitments,
         verdict=verdict,

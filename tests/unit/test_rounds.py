@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from zkkrum.errors import InputError
-from zkkrum.field import P, to_hex
-from zkkrum.params import Params, Round
-from zkkrum.poseidon2 import hash_many
-from zkkrum.prove import Terms, load
-from zkkrum.rounds import RoundDirectory, load_commitments, load_round, save_round
-from zkkrum.simulate import Truth, simulated_updates, write_round
+from zkkrum.learning.simulate import simulated_updates, write_round
+from zkkrum.proof.material import load
+from zkkrum.protocol.field import P, to_hex
+from zkkrum.protocol.params import Params, Round
+from zkkrum.protocol.poseidon2 import hash_many
+from zkkrum.rounds.directory import RoundDirectory, Truth, load_commitments
+from zkkrum.rounds.parties import Terms
+from zkkrum.rounds.roundfile import load_round, save_round
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from zkkrum.errors import InputError
-from zkkrum.training import (
+from zkkrum.learning.training import (
     LABEL_FLIP,
     MIN_EXAMPLES,
     TRAINING_ATTACKS,

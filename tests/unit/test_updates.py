@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from zkkrum.errors import InputError
-from zkkrum.updates import (
+from zkkrum.rounds.updates import (
     SUFFIXES,
     TensorSpec,
     check_same_layout,

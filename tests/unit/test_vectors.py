@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vectors_file import PATH, ROUNDS, VECTORS, round_of
-from zkkrum import commitment
-from zkkrum.commitment import Opening, challenges, commit, leaf_salts, leaves
-from zkkrum.field import P
-from zkkrum.krum import pair_list, squared_distances
-from zkkrum.poseidon2 import hash_one, stream
+from support.vectors_file import PATH, ROUNDS, VECTORS, round_of
+from zkkrum.protocol.challenge import challenges, rho
+from zkkrum.protocol.commitment import Opening, commit, leaf_salts, leaves
+from zkkrum.protocol.field import P
+from zkkrum.protocol.krum import pair_list, squared_distances
+from zkkrum.protocol.poseidon2 import hash_one, stream
 
 SCRIPT = PATH.parents[1] / "scripts" / "vectors.py"
 
@@ -50,7 +50,7 @@ class TestPackage:
         distances = pair_list(squared_distances(np.array([client["q"] for client in case["clients"]])))
         assert distances == case["distances"]
         commitments = [client["commitment"] for client in case["clients"]]
-        assert commitment.rho(p, commitments, distances, case["blind"]) == case["rho"]
+        assert rho(p, commitments, distances, case["blind"]) == case["rho"]
         assert challenges(case["rho"], p.n) == case["challenges"]
 
 

@@ -6,11 +6,11 @@ import numpy as np
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from zkkrum.attacks import attack
-from zkkrum.flower import ZkKrumClient
-from zkkrum.params import Round
-from zkkrum.training import LABEL_FLIP, Federation, Training, flatten_model, train
-from zkkrum.updates import unflatten
+from zkkrum.flower.client import ZkKrumClient
+from zkkrum.learning.attacks import attack
+from zkkrum.learning.training import LABEL_FLIP, Federation, Training, flatten_model, train
+from zkkrum.protocol.params import Round
+from zkkrum.rounds.updates import unflatten
 
 OWN_ATTACKS = ("sign-flip", "scale", "gaussian")
 """Attacks that need no knowledge of the others' updates."""

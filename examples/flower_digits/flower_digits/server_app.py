@@ -8,9 +8,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from zkkrum.flower import ZkKrum
-from zkkrum.training import Federation, accuracy, initial_model
-from zkkrum.updates import save_update
+from zkkrum.flower.strategy import ZkKrum
+from zkkrum.learning.training import Federation, accuracy, initial_model
+from zkkrum.rounds.updates import save_update
 
 app = ServerApp()
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from zkkrum import __version__
 from zkkrum.errors import InputError, ResourceError, ZkkrumError
+from zkkrum.version import __version__
 
 COMMANDS = {
     "demo": "demo",

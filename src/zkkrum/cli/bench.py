@@ -18,7 +18,7 @@ from zkkrum import bench as benchmark
 from zkkrum.cli.console import folder, jobs_option, json_option, print_json, progress_bar, say
 from zkkrum.errors import ToolMissingError
 from zkkrum.files import write_whole
-from zkkrum.params import BITS, Score
+from zkkrum.protocol.params import BITS, Score
 from zkkrum.toolchain import Toolchain
 
 

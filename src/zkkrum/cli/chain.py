@@ -13,17 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zkkrum import simulate as simulation
-from zkkrum.attacks import ATTACKS
 from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say, spinner
 from zkkrum.cli.rounds import ATTACK_HELP, terms_options
 from zkkrum.errors import EXIT_INVALID
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting
 from zkkrum.evm.solidity import CODE_SIZE_MAX
-from zkkrum.params import Params
-from zkkrum.parties import Terms, open_round
-from zkkrum.rounds import ParametersFile
+from zkkrum.learning import simulate as simulation
+from zkkrum.learning.attacks import ATTACKS
+from zkkrum.protocol.params import Params
+from zkkrum.rounds.parties import Terms, open_round
+from zkkrum.rounds.roundfile import ParametersFile
 from zkkrum.toolchain import Toolchain
 
 plain_option = click.option(

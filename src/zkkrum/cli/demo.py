@@ -13,18 +13,19 @@ from typing import TypeVar
 import click
 import numpy as np
 
-from zkkrum import prove as proving
-from zkkrum import simulate as simulation
 from zkkrum.cli.console import folder, print_json, progress_bar, say
 from zkkrum.cli.rounds import print_proved, print_verification
 from zkkrum.errors import InputError, ReferenceStringError
-from zkkrum.gates import round_gates
-from zkkrum.parties import open_round
-from zkkrum.poseidon2 import hash_many
-from zkkrum.rounds import RoundDirectory
+from zkkrum.learning import simulate as simulation
+from zkkrum.learning.training import digits_round
+from zkkrum.proof.material import load
+from zkkrum.proof.prove import prove
+from zkkrum.proof.verify import verify
+from zkkrum.protocol.forecast import round_gates
+from zkkrum.protocol.poseidon2 import hash_many
+from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.parties import open_round
 from zkkrum.toolchain import Toolchain, points_for
-from zkkrum.training import digits_round
-from zkkrum.verify import verify
 
 CLIENTS, BYZANTINE, ATTACK, SEED = 10, 2, "sign-flip", 7
 T = TypeVar("T")
@@ -64,7 +65,7 @@ def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
     )
     with step("look up the tools", lambda: Toolchain.find(notify=say)) as tools, progress_bar() as progress:
         names = simulation.client_names(CLIENTS)
-        truth = simulation.Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
+        truth = Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
         d = sum(t.size for t in tensors[0].values())
         params = open_round(names, d, 1.0).params
         try:
@@ -76,7 +77,7 @@ def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
         home = RoundDirectory(out)
         done = step(
             "prove",
-            lambda: proving.prove(proving.load(out, tools.bb.hash_many), out / "bundle", tools, progress=progress),
+            lambda: prove(load(out, tools.bb.hash_many), out / "bundle", tools, progress=progress),
         )
         found = step(
             "verify",

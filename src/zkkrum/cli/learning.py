@@ -12,20 +12,22 @@ from pathlib import Path
 
 import click
 
-from zkkrum import calibrate as calibration
-from zkkrum import evaluate as evaluation
-from zkkrum import experiment as experiments
-from zkkrum import report as reports
-from zkkrum.attacks import ATTACKS
-from zkkrum.bundle import MANIFEST
 from zkkrum.cli.console import existing_file, existing_folder, folder, json_option, print_json, progress_bar, say
 from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
 from zkkrum.files import write_whole
-from zkkrum.params import Detection
-from zkkrum.rounds import RoundDirectory, load_round, save_round
+from zkkrum.learning import calibrate as calibration
+from zkkrum.learning import evaluate as evaluation
+from zkkrum.learning import experiment as experiments
+from zkkrum.learning.attacks import ATTACKS
+from zkkrum.learning.training import Training
+from zkkrum.proof.form import MANIFEST
+from zkkrum.proof.verify import verify
+from zkkrum.protocol.params import Detection
+from zkkrum.report.html import render
+from zkkrum.report.page import of_path
+from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.roundfile import load_round, save_round
 from zkkrum.toolchain import Toolchain
-from zkkrum.training import Training
-from zkkrum.verify import verify
 
 ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
 new_file = click.Path(dir_okay=False, path_type=Path)
@@ -359,8 +361,8 @@ def report(context: click.Context, path: Path, output: Path, no_verify: bool, as
                 click.echo(f"INVALID: {answer.reason}; no page written")
             context.exit(EXIT_INVALID)
         verified = "VERIFIED when this page was made. Compare the commitments with what the clients published."
-    page = reports.of_path(path, verified)
-    write_whole(output, reports.render(page).encode())
+    page = of_path(path, verified)
+    write_whole(output, render(page).encode())
     if as_json:
         print_json({"output": str(output), "verified": bool(verified), "private": page.private is not None})
     else:

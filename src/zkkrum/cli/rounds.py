@@ -16,11 +16,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zkkrum import estimate as forecasts
-from zkkrum import prove as proving
-from zkkrum import simulate as simulation
-from zkkrum.attacks import ATTACKS
-from zkkrum.bundle import read_manifest
 from zkkrum.cli.console import (
     existing_file,
     existing_folder,
@@ -32,17 +27,30 @@ from zkkrum.cli.console import (
     say,
 )
 from zkkrum.errors import EXIT_INVALID, InputError
-from zkkrum.field import to_hex
-from zkkrum.gates import SHARD_GATES, largest_chunk
-from zkkrum.krum import Verdict
-from zkkrum.params import BITS, Detection, Round, Score, parse_fraction
-from zkkrum.parties import Terms, commit_update, open_round
-from zkkrum.poseidon2 import Hash, hash_many
-from zkkrum.quantize import clipped_share
-from zkkrum.rounds import RoundDirectory, RoundFile, load_round, save_round
+from zkkrum.learning import simulate as simulation
+from zkkrum.learning.attacks import ATTACKS
+from zkkrum.proof import estimate as forecasts
+from zkkrum.proof.bundle import read_manifest
+from zkkrum.proof.form import Form
+from zkkrum.proof.material import load
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import Proved
+from zkkrum.proof.prove import prove as prove_round
+from zkkrum.proof.verify import verify as verify_bundle
+from zkkrum.proof.work import load_unfinished
+from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.forecast import SHARD_GATES, largest_chunk
+from zkkrum.protocol.krum import Verdict
+from zkkrum.protocol.params import BITS, Detection, Round, Score, parse_fraction
+from zkkrum.protocol.poseidon2 import Hash, hash_many
+from zkkrum.protocol.quantize import clipped_share
+from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.parties import Terms, commit_update, open_round
+from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
+from zkkrum.rounds.updates import SUFFIXES, load_update
 from zkkrum.toolchain import Toolchain
-from zkkrum.updates import SUFFIXES, load_update
-from zkkrum.verify import verify as verify_bundle
+
+FORMS = {"auto": None, "round": Form.ROUND, "sharded": Form.SHARDED}
 
 NATIVE_HASH_FROM = 20_000
 """Coordinates from which a client's commitment goes through bb (0.3 s instead of 4 for 10^6)."""
@@ -153,7 +161,7 @@ def simulate(
         clients, dimension, byzantine, attack, strength, heterogeneity, seed
     )
     names = simulation.client_names(clients)
-    truth = simulation.Truth(tuple(names[i] for i in attackers), attack, strength, seed)
+    truth = Truth(tuple(names[i] for i in attackers), attack, strength, seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
     if as_json:
         print_json({"round": str(out), "context": to_hex(round.context), **asdict(truth)})
@@ -188,9 +196,15 @@ def open_(
         raise InputError(
             "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
         )
-    opened = RoundFile.of(open_round(roster, dimension, terms.clip, terms))
-    stated = {"subject": subject or opened.subject, "contract": contract or opened.contract, "chain_id": str(chain_id)}
-    round = opened.model_copy(update=stated).round()
+    round = open_round(
+        roster,
+        dimension,
+        terms.clip,
+        terms,
+        subject=parse_bytes(subject, 32, "subject") if subject else bytes(32),
+        chain_id=chain_id,
+        contract=parse_bytes(contract, 20, "contract") if contract else bytes(20),
+    )
     save_round(out, round)
     if as_json:
         print_json({"round": str(out), "context": to_hex(round.context), "chunk": round.params.chunk})
@@ -215,11 +229,6 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
     round = load_round(round_file)
     who = client or update.stem
     home = RoundDirectory(out)
-    if (home.commitments / f"{who}.json").exists():
-        raise InputError(
-            f"{home.commitments / who}.json: {who!r} has already committed here",
-            "a client commits once to a round; a new attempt needs a new round id",
-        )
     loaded = load_update(update, who)
     opening, commitment = commit_update(round, who, loaded, _hash_for(round.params.d))
     home.save_commitment(round, who, opening, commitment)
@@ -245,7 +254,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
 @click.argument("round_path", metavar="[ROUND]", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--clients", "-n", type=int, help="Instead of a round.")
 @click.option("--dimension", "-d", type=int, help="Instead of a round.")
-@click.option("--form", type=click.Choice(["auto", "round", "sharded"]), default="auto", show_default=True)
+@click.option("--form", type=click.Choice(list(FORMS)), default="auto", show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Proofs at once.")
 @terms_options
 @json_option
@@ -266,7 +275,7 @@ def estimate(
         params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
-    found = forecasts.estimate(params, form, jobs)
+    found = forecasts.estimate(params, FORMS[form], jobs)
     if as_json:
         print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
         return
@@ -289,7 +298,7 @@ def estimate(
 @click.command()
 @click.argument("directory", metavar="ROUND", type=existing_folder)
 @click.option("--out", "-o", "bundle", type=folder, help="Bundle to write [default: ROUND/bundle].")
-@click.option("--form", type=click.Choice(["auto", "round", "sharded"]), default="auto", show_default=True)
+@click.option("--form", type=click.Choice(list(FORMS)), default="auto", show_default=True)
 @jobs_option
 @click.option("--scheduler", metavar="tcp://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
@@ -315,24 +324,14 @@ def prove(
     """
     target = bundle or directory / "bundle"
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
-        material = proving.load_unfinished(directory, target, tools.bb.hash_many) if resume else None
-        material = material or proving.load(directory, tools.bb.hash_many, terms, progress)
-        done = proving.prove(
-            material,
-            target,
-            tools,
-            form=form,
-            jobs=jobs,
-            scheduler=scheduler,
-            resume=resume,
-            restart=restart,
-            keep=keep,
-            progress=progress,
-        )
+        material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
+        material = material or load(directory, tools.bb.hash_many, terms, progress)
+        options = ProveOptions(FORMS[form], jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        done = prove_round(material, target, tools, options, progress)
     print_proved(done, as_json)
 
 
-def print_proved(done: proving.Proved, as_json: bool, byzantine: tuple[str, ...] | None = None) -> None:
+def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None = None) -> None:
     """Print what came of proving; the floating-point margin goes to the server, never into the bundle."""
     verdict, exact = done.outcome.verdict, done.float_outcome
     agrees = exact.verdict == verdict if exact else None
@@ -344,7 +343,7 @@ def print_proved(done: proving.Proved, as_json: bool, byzantine: tuple[str, ...]
                 "flagged": [done.round.roster[i] for i in verdict.flagged],
                 "selected": [done.round.roster[i] for i in verdict.selected],
                 "commitments_by": "clients" if done.by_clients else "server",
-                "form": done.plan.form,
+                "form": done.plan.form.value,
                 "reason": done.plan.reason,
                 "gates": done.gates,
                 "proofs": done.proofs,
@@ -369,7 +368,7 @@ def print_proved(done: proving.Proved, as_json: bool, byzantine: tuple[str, ...]
         )
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
         click.echo("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
-    click.echo(f"form: {done.plan.form} ({done.plan.reason})")
+    click.echo(f"form: {done.plan.form.value} ({done.plan.reason})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
     counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
     click.echo(f"{done.proofs} proof(s); gates by key: {counts}; {times}")
@@ -422,7 +421,7 @@ def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
                 "malicious": verdict.malicious if verdict else None,
                 "flagged": [round.roster[i] for i in verdict.flagged] if verdict else None,
                 "selected": [round.roster[i] for i in verdict.selected] if verdict else None,
-                "form": found.form,
+                "form": found.form.value if found.form else "",
                 "commitments_by": found.commitments_by,
                 "commitments_compared": found.commitments_compared,
                 "round_compared": found.round_compared,

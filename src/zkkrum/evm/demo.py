@@ -14,20 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from zkkrum import bundle
-from zkkrum.attacks import attacked_round, honest_updates
-from zkkrum.circuit import build, gates, round_circuit, verification_key
-from zkkrum.commitment import Opening, commit, fresh_secret
 from zkkrum.errors import InputError, ToolFailedError
 from zkkrum.evm import solidity
 from zkkrum.evm.chain import Chain, Deployed, Receipt, RevertError
 from zkkrum.evm.rounds import Outcome, Rounds, Terms, deploy_verifier
-from zkkrum.gates import SHARD_GATES, round_gates
-from zkkrum.krum import Krum, Verdict, bitmap
-from zkkrum.params import Params, Round
-from zkkrum.parties import CLIP_IN_RMS
-from zkkrum.prove import Material, prove
-from zkkrum.quantize import Floats, Integers, quantize
+from zkkrum.learning.attacks import attacked_round, honest_updates
+from zkkrum.proof.build import build, gates, verification_key
+from zkkrum.proof.circuit import round_circuit
+from zkkrum.proof.form import PROOF, Form
+from zkkrum.proof.material import Material
+from zkkrum.proof.options import ProveOptions
+from zkkrum.proof.prove import prove
+from zkkrum.protocol.forecast import SHARD_GATES, round_gates
+from zkkrum.protocol.krum import Krum, Verdict, bitmap
+from zkkrum.protocol.params import Params, Round
+from zkkrum.protocol.quantize import Floats, Integers, quantize
+from zkkrum.rounds.parties import CLIP_IN_RMS
 from zkkrum.toolchain import Toolchain
 
 OPERATOR, VETOER, SERVER, ANYONE = (
@@ -127,7 +129,7 @@ class Stage:
         key = verification_key(built, tools)
         text = tools.bb.write_solidity_verifier(key, optimized=optimized)
         verifier, libraries = solidity.compile_verifier(tools.solc, text)
-        contracts = solidity.compile_rounds(tools.solc, test=True)
+        contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
         chain = chain or Chain()
         terms = terms or Terms()
         checker = deploy_verifier(chain, OPERATOR, verifier, libraries)
@@ -161,8 +163,8 @@ class Stage:
         """Prove material; the bundle is kept where ``out`` says."""
         with tempfile.TemporaryDirectory(prefix="zkkrum-") as scratch:
             folder = out or Path(scratch) / "bundle"
-            prove(material, folder, tools, form=bundle.ROUND)
-            return (folder / bundle.PROOF).read_bytes()
+            prove(material, folder, tools, ProveOptions(form=Form.ROUND))
+            return (folder / PROOF).read_bytes()
 
     def verify_call(self, round: Round, proof: bytes, outputs: Sequence[int]) -> Receipt:
         """Call the verifier itself with the public inputs the contract would hand it."""
@@ -232,15 +234,14 @@ def life(
     steps.append(Step("open", rounds.open(round).gas, f"roster of {params.n}"))
 
     tell("clients quantize and commit")
-    openings = [Opening(quantize(row, round.clip, params.b), fresh_secret()) for row in updates]
-    commitments = [commit(round, i, opening, tools.bb.hash_many) for i, opening in enumerate(openings)]
-    receipts = [rounds.commit(round, i, c) for i, c in enumerate(commitments)]
+    values = quantize(updates, round.clip, params.b)
+    material = Material.commit_values(round, values, tools.bb.hash_many, by_clients=True)
+    receipts = [rounds.commit(round, i, c) for i, c in enumerate(material.commitments)]
     steps.append(Step("commit", max(r.gas for r in receipts), f"each of {params.n} clients"))
 
     tell("the server proves")
-    material = Material(round, openings, commitments, by_clients=True)
     proof = stage.proof_of(material, tools, out)
-    verdict = Krum(params)(np.stack([o.q for o in openings])).verdict
+    verdict = Krum(params)(material.q).verdict
     outputs = verdict.public_words()
 
     lie = [0, 0, outputs[2]] if verdict.malicious else [1, 1, outputs[2]]
@@ -313,7 +314,7 @@ class PlainKrum:
     """Krum in plain Solidity on a chain of its own, for comparison."""
 
     def __init__(self, solc: solidity.Solc) -> None:
-        contract = solidity.compile_rounds(solc, test=True)["PlainKrum"]
+        contract = solidity.compile_rounds(solc, solidity.demo_sources())["PlainKrum"]
         self.contract = Deployed.create(Chain(), contract, OPERATOR)
 
     def __call__(self, values: Integers, params: Params, *, packed: bool) -> tuple[int, int, int, list[int]]:

@@ -15,17 +15,23 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from zkkrum import __version__, bundle
-from zkkrum.circuit import build, round_circuit, verification_key
 from zkkrum.errors import InputError, ToolFailedError
 from zkkrum.evm import solidity
 from zkkrum.evm.solidity import CODE_SIZE_MAX, VERIFIER_CONTRACT, Contract, encode_call
-from zkkrum.field import from_hex, to_bytes, to_hex
 from zkkrum.files import whole_folder
-from zkkrum.params import Params
-from zkkrum.rounds import ParametersFile, RoundFile, Strict, first_problem
+from zkkrum.proof.build import build, verification_key
+from zkkrum.proof.bundle import read_manifest
+from zkkrum.proof.circuit import round_circuit
+from zkkrum.proof.form import PROOF, VK, Form
+from zkkrum.proof.keys import expected_key_hash
+from zkkrum.proof.statement import round_words
+from zkkrum.proof.verify import verify
+from zkkrum.protocol.field import from_hex, to_bytes, to_hex
+from zkkrum.protocol.forecast import round_gates
+from zkkrum.protocol.params import Params
+from zkkrum.rounds.roundfile import ParametersFile, RoundFile, Strict, first_problem
 from zkkrum.toolchain import PAIR, Toolchain
-from zkkrum.verify import expected_key_hash, verify
+from zkkrum.version import __version__
 
 FORMAT: Final = "zkkrum-export-1"
 MANIFEST, CALLDATA, VERIFY_HEX, SUBMIT_HEX = "export.json", "calldata.json", "calldata.hex", "submit.hex"
@@ -210,15 +216,15 @@ def export_bundle(path: Path, out: Path, tools: Toolchain, *, optimized: bool = 
     checked = verify(path, tools)
     if not checked.ok or checked.round is None or checked.verdict is None:
         raise InputError(f"{path}: refusing to export a bundle that does not verify: {checked.reason}")
-    if checked.form != bundle.ROUND:
+    if checked.form != Form.ROUND:
         raise InputError(
             f"{path}: a sharded bundle cannot be verified on chain",
             "only rounds that fit one circuit can; `zkkrum estimate` tells which do",
         )
-    manifest = bundle.read_manifest(path)
-    words = bundle.round_words(checked.round, [from_hex(c.commitment) for c in manifest.commitments], checked.verdict)
-    files, sizes = render(checked.round.params, (path / bundle.VK).read_bytes(), tools, optimized=optimized)
-    files |= calldata(manifest.round, words, (path / bundle.PROOF).read_bytes(), tools)
+    manifest = read_manifest(path)
+    words = round_words(checked.round, [from_hex(c.commitment) for c in manifest.commitments], checked.verdict)
+    files, sizes = render(checked.round.params, (path / VK).read_bytes(), tools, optimized=optimized)
+    files |= calldata(manifest.round, words, (path / PROOF).read_bytes(), tools)
     return _write(out, files, sizes, any(checked.round.contract))
 
 
@@ -264,7 +270,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         raise InputError(f"{folder}: not an export: {error.filename}: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{folder / MANIFEST}: {first_problem(error)}") from error
-    if hashlib.sha256(key).hexdigest() != expected_key_hash(round_circuit(params), params, tools):
+    if hashlib.sha256(key).hexdigest() != expected_key_hash(round_circuit(params), round_gates(params), tools):
         return ["vk: not the verification key of these parameters, so the verifier is not theirs either"]
     expected, _ = render(params, key, tools, optimized=manifest.verifier == "optimized")
     differences = []

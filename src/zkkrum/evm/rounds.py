@@ -12,7 +12,7 @@ from enum import IntEnum
 
 from zkkrum.evm.chain import Chain, Deployed, Receipt
 from zkkrum.evm.solidity import Contract, circuit_words
-from zkkrum.params import Params, Round
+from zkkrum.protocol.params import Params, Round
 
 
 class Outcome(IntEnum):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
-from zkkrum.params import Params
+from zkkrum.protocol.params import Params
 
 Solc = Callable[[dict[str, Any]], dict[str, Any]]
 """Compiles a standard-JSON input; raises if a source does not compile."""
@@ -27,7 +27,8 @@ VERIFIER_RUNS = 1
 """Optimizer setting for the verifier: for size. More runs do not make its assembly cheaper."""
 
 ROUNDS_SOURCES = ("KrumRounds.sol", "ISlasher.sol", "IVerifier.sol")
-TEST_SOURCES = ("test/MockSlasher.sol", "test/ReentrantSlasher.sol", "test/StubVerifier.sol", "test/PlainKrum.sol")
+DEMO_SOURCES = ("demo/MockSlasher.sol", "demo/PlainKrum.sol")
+"""A slasher to play with, and Krum computed on chain, to compare costs with."""
 VERIFIER_SOURCE = "Verifier.sol"
 VERIFIER_CONTRACT = "HonkVerifier"
 """Name bb gives the contract in what it renders."""
@@ -149,10 +150,15 @@ def verifier_input(text: str) -> dict[str, Any]:
     return standard_json({VERIFIER_SOURCE: text}, VERIFIER_RUNS)
 
 
-def compile_rounds(solc: Solc, *, test: bool = False) -> dict[str, Contract]:
-    """Compile `KrumRounds` and its interfaces, with ``test`` also the mocks and the plain Krum."""
-    names = (*ROUNDS_SOURCES, *TEST_SOURCES) if test else ROUNDS_SOURCES
-    return compile_sources(solc, {name: source(name) for name in names}, ROUNDS_RUNS)
+def compile_rounds(solc: Solc, more: Mapping[str, str] | None = None) -> dict[str, Contract]:
+    """Compile `KrumRounds` and its interfaces, and more sources of a caller (text by name) that may import them."""
+    own = {name: source(name) for name in ROUNDS_SOURCES}
+    return compile_sources(solc, {**own, **(more or {})}, ROUNDS_RUNS)
+
+
+def demo_sources() -> dict[str, str]:
+    """Return the sources of the demo's contracts, by name."""
+    return {name: source(name) for name in DEMO_SOURCES}
 
 
 def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contract]]:

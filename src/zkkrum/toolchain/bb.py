@@ -18,7 +18,7 @@ from typing import IO, Any
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import InputError, ToolFailedError
-from zkkrum.field import P
+from zkkrum.protocol.field import P
 from zkkrum.toolchain import crs as reference
 from zkkrum.toolchain import process
 from zkkrum.toolchain.service import Died, Service
@@ -172,7 +172,7 @@ class Bb:
             return source.read_text()
 
     def hash_many(self, inputs: Sequence[Sequence[int]]) -> list[int]:
-        """Hash each sequence of field elements with Poseidon2, as `zkkrum.poseidon2.hash_many` does, but natively.
+        """Hash each sequence of field elements with Poseidon2, as `poseidon2.hash_many` does, but natively.
 
         Parameters
         ----------

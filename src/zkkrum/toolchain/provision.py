@@ -100,7 +100,7 @@ def _wheel_npm(node: Path) -> tuple[str | Path, ...]:
 
 @cache
 def _sources() -> dict[str, bytes]:
-    folder = importlib.resources.files("zkkrum") / "node"
+    folder = importlib.resources.files("zkkrum.toolchain") / "node"
     return {name: (folder / name).read_bytes() for name in FILES}
 
 

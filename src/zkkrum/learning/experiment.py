@@ -1,0 +1,363 @@
+"""Training under attack: what each way of aggregating makes of it, round by round.
+
+Must not know the command line. Whatever is aggregated are dequantized integers q·Δ, as a proof would bind them; the
+one exception, ``raw-average``, is the server without zkkrum, for comparison.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from zkkrum.errors import InputError
+from zkkrum.extras import require
+from zkkrum.learning.training import (
+    TRAINING_ATTACKS,
+    Federation,
+    Training,
+    accuracy,
+    add,
+    flatten_model,
+    initial_model,
+    updates_of,
+)
+from zkkrum.proof.material import Material
+from zkkrum.proof.prove import prove as prove_round
+from zkkrum.protocol.krum import Krum, Outcome
+from zkkrum.protocol.params import Params
+from zkkrum.protocol.quantize import Integers, dequantize, quantize
+from zkkrum.rounds.parties import Terms, open_round
+from zkkrum.toolchain import Toolchain
+
+HONEST_ONLY = "honest-only"
+"""The arm without attackers: they are left out, and the others averaged."""
+NONE = "none"
+ATTACKS = ("gaussian:30", "sign-flip:3", "scale", "sybil:30", "label-flip", "ipm", "alie", "min-max", "mimic")
+"""The default attacks, three of them stronger than their own default: weak ones hardly hurt so small a model."""
+RAW_AVERAGE, AVERAGE, KRUM, MULTI_KRUM, UNFLAGGED = "raw-average", "average", "krum", "multi-krum", "unflagged"
+AGGREGATIONS = {
+    RAW_AVERAGE: "mean of the raw updates: no quantization, no rule",
+    AVERAGE: "mean of all q·Δ: clipped, no rule",
+    KRUM: "the one selected by Krum",
+    MULTI_KRUM: "mean of the n - f selected by Multi-Krum",
+    UNFLAGGED: "mean of those the detection rule does not flag",
+}
+
+
+def parse_attack(text: str) -> tuple[str, float | None]:
+    """Return name and strength of ``NAME`` or ``NAME:STRENGTH``.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a strength that is no number.
+
+    Examples
+    --------
+    >>> parse_attack("sign-flip:4"), parse_attack("mimic")
+    (('sign-flip', 4.0), ('mimic', None))
+    """
+    name, colon, strength = text.partition(":")
+    if name not in TRAINING_ATTACKS:
+        raise InputError(f"attack: expected one of {', '.join(TRAINING_ATTACKS)}, found {name!r}")
+    try:
+        return name, float(strength) if colon else None
+    except ValueError:
+        raise InputError(f"attack {name}: expected a number after the colon, found {strength!r}") from None
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One experiment.
+
+    Parameters
+    ----------
+    clients, attackers
+        n and k; the attackers are the same clients in every round, drawn from the seed.
+    rounds
+        Of training, per arm.
+    attacks, aggregations
+        Ids of `TRAINING_ATTACKS`, with or without a strength (``sign-flip:4``), and of `AGGREGATIONS`; every attack
+        meets every aggregation.
+    alpha, hidden, training
+        Dirichlet split (None: IID), hidden layer (None: softmax regression), local training.
+    params
+        Rules and thresholds; n and d must fit. Krum plays with m = 1, Multi-Krum with m = n - f.
+    clip
+        The same in every round.
+    seed
+        Equal seeds give equal results.
+    """
+
+    clients: int = 10
+    attackers: int = 3
+    rounds: int = 20
+    attacks: tuple[str, ...] = ATTACKS
+    aggregations: tuple[str, ...] = tuple(AGGREGATIONS)
+    alpha: float | None = None
+    hidden: int | None = None
+    training: Training = field(default_factory=Training)
+    b: int = 12
+    clip: float = 1.0
+    f: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        def check(ok: bool, rule: str, found: object) -> None:
+            if not ok:
+                raise InputError(f"experiment: {rule}, found {found}")
+
+        check(0 <= self.attackers < self.clients, "attackers must be in [0, clients)", self.attackers)
+        check(self.rounds >= 1, "rounds must be >= 1", self.rounds)
+        check(self.seed >= 0, "seed must be >= 0", self.seed)
+        check(isfinite(self.clip) and self.clip > 0, "clip must be finite and > 0", self.clip)
+        for attack in self.attacks:
+            parse_attack(attack)
+        for name in self.aggregations:
+            check(name in AGGREGATIONS, f"aggregations must be among {', '.join(AGGREGATIONS)}", name)
+        self.params(1)
+
+    @property
+    def d(self) -> int:
+        """Parameters of the model."""
+        return int(flatten_model(initial_model(np.random.default_rng(0), self.hidden))[0].size)
+
+    def params(self, m: int) -> Params:
+        """Return the parameters of a round that selects m."""
+        return Params.of(n=self.clients, d=self.d, b=self.b, f=self.f, m=m)
+
+    def arms(self) -> list[tuple[str, str]]:
+        """Return (attack, aggregation) of every arm, the one without attackers first."""
+        attacks = [*self.attacks] if self.attackers else [NONE]
+        return [(NONE, HONEST_ONLY), *((a, how) for a in attacks for how in self.aggregations)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One round of one arm. Clients are numbered from 0; ``proof`` is a bundle's path, where one was made."""
+
+    attack: str
+    aggregation: str
+    round: int
+    accuracy: float
+    flagged: tuple[int, ...]
+    selected: tuple[int, ...]
+    attackers_flagged: int
+    honest_flagged: int
+    attackers_used: int
+    """Attackers whose updates went into the model."""
+    proof: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """All steps, and who the attackers were."""
+
+    byzantine: tuple[int, ...]
+    steps: tuple[Step, ...]
+
+    def curve(self, attack: str, aggregation: str) -> list[float]:
+        """Return the accuracy of an arm after each round."""
+        return [s.accuracy for s in self.steps if (s.attack, s.aggregation) == (attack, aggregation)]
+
+
+Prove = Callable[[str, int, Params, Integers, Outcome], str]
+"""Proves a round: (name of the arm, round, parameters, q of shape (n, d), outcome of the reference) to a path."""
+
+
+def run(
+    setup: Setup,
+    *,
+    prove: Prove | None = None,
+    prove_every: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Result:
+    """Run every arm of an experiment.
+
+    Parameters
+    ----------
+    setup
+        What to run. Clients train with the same generators in every arm, so arms differ by what they aggregate only.
+    prove, prove_every
+        How to prove a round, and which: rounds K, 2K, … of the arms that apply a rule; 0 for none.
+    progress
+        Called with (rounds done, rounds in all).
+
+    Raises
+    ------
+    InputError, ToolMissingError
+        For a bad split; without scikit-learn.
+    """
+    start = np.random.default_rng(setup.seed)
+    federation = Federation.of_digits(setup.clients, start, setup.alpha)
+    first = initial_model(start, setup.hidden)
+    layout = flatten_model(first)[1]
+    byzantine = tuple(sorted(int(i) for i in start.choice(setup.clients, size=setup.attackers, replace=False)))
+    honest = [i for i in range(setup.clients) if i not in byzantine]
+    arms, steps = setup.arms(), []
+    for attack, how in arms:
+        model = first
+        name, strength = (None, None) if attack == NONE else parse_attack(attack)
+        rule = Krum(setup.params(1)) if how != MULTI_KRUM else None
+        rule = rule or Krum(setup.params(setup.clients - setup.params(1).f))
+        for r in range(1, setup.rounds + 1):
+            rng = np.random.default_rng([setup.seed, r])
+            bad = () if attack == NONE else byzantine
+            sent = updates_of(federation, model, setup.training, rng, bad, name, strength)
+            q = quantize(sent, setup.clip, setup.b)
+            outcome = rule(q)
+            used = _used(how, outcome, honest, setup.clients)
+            proof = None
+            if prove and prove_every and r % prove_every == 0 and how in (KRUM, MULTI_KRUM, UNFLAGGED):
+                proof = prove(f"{attack}-{how}", r, rule.params, q, outcome)
+            received = sent.astype(np.float64) if how == RAW_AVERAGE else dequantize(q, setup.clip, setup.b)
+            model = add(model, _mean(received[used]), layout)
+            verdict = outcome.verdict
+            steps.append(
+                Step(
+                    attack,
+                    how,
+                    r,
+                    accuracy(model, federation.test),
+                    verdict.flagged,
+                    verdict.selected,
+                    len(set(verdict.flagged) & set(bad)),
+                    len(set(verdict.flagged) - set(bad)),
+                    len(set(used) & set(bad)),
+                    proof,
+                )
+            )
+            if progress:
+                progress(len(steps), len(arms) * setup.rounds)
+    return Result(byzantine, tuple(steps))
+
+
+def _used(how: str, outcome: Outcome, honest: Sequence[int], n: int) -> list[int]:
+    """Return whose updates an aggregation takes."""
+    verdict = outcome.verdict
+    if how in (KRUM, MULTI_KRUM):
+        return list(verdict.selected)
+    if how == UNFLAGGED:
+        return [i for i in range(n) if i not in verdict.flagged]
+    return list(honest) if how == HONEST_ONLY else list(range(n))
+
+
+def _mean(received: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(received.mean(axis=0))
+
+
+def to_csv(result: Result) -> str:
+    """Return the steps as CSV; client lists are separated by blanks."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([f.name for f in fields(Step)])
+    for step in result.steps:
+        row = [getattr(step, f.name) for f in fields(Step)]
+        writer.writerow([" ".join(map(str, x)) if isinstance(x, tuple) else x for x in row])
+    return out.getvalue()
+
+
+def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
+    """Return setup and result as plain values for JSON."""
+    return {
+        "setup": {**asdict(setup), "d": setup.d},
+        "byzantine": list(result.byzantine),
+        "steps": [asdict(step) for step in result.steps],
+    }
+
+
+def summary(setup: Setup, result: Result) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table: final accuracy (mean of the last three rounds) by attack and aggregation.
+
+    Under ``unflagged``, also how many of the attackers were flagged, and in how many rounds an honest client was.
+    """
+
+    def final(attack: str, how: str) -> str:
+        return f"{100 * float(np.mean(result.curve(attack, how)[-3:])):.1f}"
+
+    head = ["attack", *setup.aggregations, "attackers flagged", "false-flag rounds"]
+    rows = [[HONEST_ONLY, final(NONE, HONEST_ONLY), *[""] * (len(head) - 2)]]
+    for attack in dict.fromkeys(a for a, how in setup.arms() if how != HONEST_ONLY):
+        mine = [s for s in result.steps if (s.attack, s.aggregation) == (attack, UNFLAGGED)]
+        possible = len(mine) * len(result.byzantine) if attack != NONE else 0
+        caught = f"{100 * sum(s.attackers_flagged for s in mine) / possible:.0f}" if possible else "-"
+        false = f"{100 * sum(s.honest_flagged > 0 for s in mine) / len(mine):.0f}" if mine else "-"
+        rows.append([attack, *(final(attack, how) for how in setup.aggregations), caught, false])
+    return head, rows
+
+
+def prover(folder: Path, setup: Setup, tools: Toolchain) -> Prove:
+    """Return a `Prove` that opens a round, commits to q as the clients would, and writes bundles into a folder."""
+
+    def prove(name: str, r: int, params: Params, q: Integers, outcome: Outcome) -> str:
+        roster = [f"client-{i:03d}" for i in range(params.n)]
+        overrides = {"f": params.f, "m": params.m, "z": params.z, "gamma": params.gamma}
+        round = open_round(roster, params.d, setup.clip, Terms(b=params.b, overrides=overrides))
+        path = folder / f"{name.replace(':', '-')}-{r:03d}"
+        done = prove_round(Material.commit_values(round, q, tools.bb.hash_many), path, tools)
+        assert done.outcome.verdict == outcome.verdict
+        return str(path)
+
+    return prove
+
+
+COLOURS = {
+    HONEST_ONLY: "#222222",
+    RAW_AVERAGE: "#b2182b",
+    AVERAGE: "#ef8a62",
+    KRUM: "#2166ac",
+    MULTI_KRUM: "#67a9cf",
+    UNFLAGGED: "#a6dba0",
+}
+
+
+def plot(setup: Setup, result: Result) -> bytes:
+    """Draw accuracy against round, one panel per attack; return a PNG.
+
+    Raises
+    ------
+    ToolMissingError
+        Without matplotlib, naming the extra.
+    """
+    figure_type = require("matplotlib.figure", "plot").Figure
+    attacks = list(dict.fromkeys(a for a, how in setup.arms() if how != HONEST_ONLY))
+    columns = min(3, len(attacks))
+    rows = -(-len(attacks) // columns)
+    figure = figure_type(figsize=(4.2 * columns, 3.1 * rows + 0.8), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    rounds = range(1, setup.rounds + 1)
+    widths = {UNFLAGGED: 4.0, MULTI_KRUM: 2.2}  # arms often coincide: the broad ones lie below
+    for place, (panel, attack) in enumerate(zip(panels, attacks, strict=False)):
+        for how in sorted(setup.aggregations, key=lambda how: -widths.get(how, 1.6)):
+            style = "-." if how in (RAW_AVERAGE, AVERAGE) else "-"
+            label = {RAW_AVERAGE: "no defence (raw average)", AVERAGE: "average of q·Δ (clipped)"}.get(how, how)
+            curve = 100 * np.array(result.curve(attack, how))
+            panel.plot(rounds, curve, color=COLOURS[how], ls=style, lw=widths.get(how, 1.6), label=label)
+        honest = 100 * np.array(result.curve(NONE, HONEST_ONLY))
+        panel.plot(rounds, honest, color=COLOURS[HONEST_ONLY], ls=":", lw=1.4, label="honest clients only")
+        panel.set_title(attack, fontsize=11)
+        panel.set_ylim(0, 102)
+        panel.locator_params(axis="x", integer=True)
+        panel.grid(alpha=0.25)
+        panel.label_outer()
+        if place + columns >= len(attacks):
+            panel.set_xlabel("round")
+            panel.tick_params(labelbottom=True)
+    for panel in panels[len(attacks) :]:
+        panel.set_visible(False)
+    split = "IID" if setup.alpha is None else f"Dirichlet({setup.alpha:g})"
+    figure.suptitle(f"Digits, {setup.clients} clients ({split}), {setup.attackers} of them attack, d = {setup.d}")
+    figure.supylabel("test accuracy, %")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
+    return out.getvalue()

@@ -1,0 +1,176 @@
+"""A bundle: the files of a proof and the manifest that says what they are.
+
+Must not know how proofs are made or checked, and holds nothing secret: no scores, distances, salts or margins.
+
+A bundle is a folder with ``manifest.json``, ``proof``, ``public_inputs`` and ``vk``. The sharded form adds
+``shards/00000.proof``, ``shards/00000.public_inputs``, … and ``vk.shard`` and, where the last shard is shorter,
+``vk.last``; its top-level proof is the verdict's.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from zkkrum.errors import InputError
+from zkkrum.files import explained
+from zkkrum.proof.form import MANIFEST, Form
+from zkkrum.proof.statement import Words
+from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.krum import Verdict
+from zkkrum.protocol.params import Round
+from zkkrum.rounds.roundfile import RoundFile, Strict, first_problem
+from zkkrum.toolchain import PAIR
+from zkkrum.version import __version__
+
+FORMAT = "zkkrum-bundle-1"
+
+FILE_BYTES_MAX = 64 * 2**20
+"""No file of a bundle is larger; the manifest of 10^5 shards has some 30 MB."""
+
+
+# The manifest
+
+
+class NamedWord(Strict):
+    """A public input with its name."""
+
+    name: str
+    value: str
+
+
+class CommitmentEntry(Strict):
+    """A client's commitment."""
+
+    client: str
+    commitment: str
+
+
+class VerdictEntry(Strict):
+    """The claimed verdict, by client id."""
+
+    malicious: bool
+    flagged: tuple[str, ...] = Field(strict=False)
+    selected: tuple[str, ...] = Field(strict=False)
+
+
+class CircuitEntry(Strict):
+    """The circuit behind a key file, for readers; a verifier derives all of it itself."""
+
+    crate: str
+    key_id: str
+    gates: int
+
+
+class Manifest(Strict):
+    """What a bundle claims. A verifier believes none of it."""
+
+    format: Literal["zkkrum-bundle-1"]
+    form: Literal["round", "sharded"]
+    zkkrum: str
+    noir: str
+    bb: str
+    round: RoundFile
+    commitments_by: Literal["clients", "server"]
+    commitments: tuple[CommitmentEntry, ...] = Field(strict=False)
+    verdict: VerdictEntry
+    public_inputs: tuple[NamedWord, ...] = Field(strict=False)
+    circuits: dict[str, CircuitEntry]
+    files: dict[str, str]
+    seconds: dict[str, float] = Field(strict=False)
+
+    @classmethod
+    def describe(
+        cls,
+        round: Round,
+        *,
+        form: Form,
+        by_clients: bool,
+        commitments: Sequence[int],
+        verdict: Verdict,
+        words: Words,
+        gates: Mapping[str, int],
+        files: Mapping[str, bytes],
+        seconds: Mapping[str, float],
+    ) -> Manifest:
+        """Describe the files of a bundle."""
+        names = round.roster
+        return cls.model_validate(
+            {
+                "format": FORMAT,
+                "form": form.value,
+                "zkkrum": __version__,
+                "noir": PAIR.noir,
+                "bb": PAIR.bb,
+                "round": RoundFile.of(round),
+                "commitments_by": "clients" if by_clients else "server",
+                "commitments": [
+                    {"client": client, "commitment": to_hex(c)} for client, c in zip(names, commitments, strict=True)
+                ],
+                "verdict": {
+                    "malicious": verdict.malicious,
+                    "flagged": [names[i] for i in verdict.flagged],
+                    "selected": [names[i] for i in verdict.selected],
+                },
+                "public_inputs": [{"name": name, "value": to_hex(value)} for name, value in words],
+                "circuits": {
+                    name: {"crate": c.crate, "key_id": c.key_id, "gates": gates[name]}
+                    for name, c in form.circuits(round.params).items()
+                },
+                "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
+                "seconds": {name: float(f"{value:.3f}") for name, value in seconds.items()},
+            }
+        )
+
+
+def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    """Write the files of a bundle into an existing folder."""
+    for name, data in {**files, MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()}.items():
+        with explained(folder / name):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(data)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file that may come from anybody: a plain one, of a size a bundle's can have (`OSError` otherwise)."""
+    if not path.is_file():
+        raise OSError(errno.ENOENT, "Not a plain file" if path.exists() else os.strerror(errno.ENOENT))
+    if path.stat().st_size > FILE_BYTES_MAX:
+        raise OSError(errno.EFBIG, "Too large for a file of a bundle")
+    return path.read_bytes()
+
+
+def is_bundle(path: Path) -> bool:
+    """Tell whether a folder is a bundle and nothing more, so that it may be replaced by another."""
+    try:
+        manifest = read_manifest(path)
+    except (InputError, ValueError):
+        return False
+    found = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    return found <= {MANIFEST, *manifest.files}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read the manifest of a bundle.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    ValueError
+        If it is not a manifest, with what is wrong.
+    """
+    try:
+        data = read_file(path / MANIFEST)
+    except OSError as error:
+        raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error

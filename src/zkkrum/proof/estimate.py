@@ -1,0 +1,114 @@
+"""What a round will take, before anything runs: circuits, points, memory, time, sizes.
+
+Must not know tools. Gate counts are forecasts (`zkkrum.protocol.forecast`); times are those of
+the machine in the README.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from zkkrum.proof.form import VK, VK_LAST, VK_SHARD, Form, plan
+from zkkrum.proof.jobs import JOB_MEGABYTES
+from zkkrum.protocol import forecast as gates
+from zkkrum.protocol.params import Params
+from zkkrum.toolchain import points_for
+
+SECONDS_PER_GATE = 27e-6
+"""bb prove on two cores (measured: 24 to 27 µs at 2^15)."""
+BASE_MEGABYTES = 180
+"""Python, NumPy and the witness server (measured: 130 to 180)."""
+COMPILE_MEGABYTES = 200
+"""Compiling a 2^15 circuit, once a shape (measured: 180)."""
+
+
+NAMES = {
+    Form.ROUND: {VK: "round"},
+    Form.SHARDED: {VK: "verdict", VK_SHARD: "shard", VK_LAST: "last shard"},
+}
+"""What the circuit behind each key is called."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The forecast of a round.
+
+    ``circuits``: gates by circuit; ``points`` of the reference string (64 bytes each on disk); ``megabytes``: peak of
+    the process tree once the shapes are compiled; ``seconds``: proving on two cores; ``time_class``: the same in words.
+    """
+
+    form: str
+    reason: str
+    circuits: dict[str, int]
+    proofs: int
+    points: int
+    megabytes: int
+    compile_megabytes: int
+    seconds: float
+    time_class: str
+    proof_bytes: int
+
+
+def proof_bytes(points: int) -> int:
+    """Return the size of one proof for a circuit of that many rows (zero-knowledge UltraHonk, evm target)."""
+    return 2624 + 384 * (points.bit_length() - 1)
+
+
+def time_class(seconds: float) -> str:
+    """Say how long that is."""
+    for limit, words in (
+        (10, "seconds"),
+        (120, "a minute or two"),
+        (1800, "minutes"),
+        (7200, "an hour or two"),
+        (172_800, "hours"),
+    ):
+        if seconds <= limit:
+            return words
+    return "days"
+
+
+def gates_within(megabytes: int) -> int:
+    """Return the largest circuit one proof of which stays within so much memory (`JOB_MEGABYTES` at 2^15)."""
+    points = 2**15
+    while points > 2**10 and JOB_MEGABYTES / 2 * points / 2**15 > megabytes:
+        points //= 2
+    while JOB_MEGABYTES / 2 * 2 * points / 2**15 <= megabytes and points < 2**20:
+        points *= 2
+    return gates.SHARD_GATES if points == 2**15 else int(points * gates.MARGIN)
+
+
+def estimate(params: Params, form: Form | None = None, jobs: int = 2) -> Estimate:
+    """Forecast a round.
+
+    Parameters
+    ----------
+    params
+        The round's parameters.
+    form
+        As in `zkkrum.proof.form.plan`.
+    jobs
+        Proofs at once.
+    """
+    decided = plan(params, form)
+    names = NAMES[decided.form]
+    gates_by_key = decided.form.gates(params)
+    circuits = {names[key]: count for key, count in gates_by_key.items()}
+    counts = [(count, decided.form.proofs_of(params, key)) for key, count in gates_by_key.items()]
+    points = points_for(max(circuits.values()))
+    seconds = sum(count * times for count, times in counts) * SECONDS_PER_GATE
+    proofs = sum(times for _, times in counts)
+    at_once = min(jobs, proofs)
+    return Estimate(
+        form=decided.form.value,
+        reason=decided.reason,
+        circuits=circuits,
+        proofs=proofs,
+        points=points,
+        megabytes=BASE_MEGABYTES + ceil(at_once * JOB_MEGABYTES / 2 * points / 2**15),
+        compile_megabytes=ceil(COMPILE_MEGABYTES * max(1.0, points / 2**15)),
+        seconds=seconds,
+        time_class=time_class(seconds),
+        proof_bytes=sum(proof_bytes(points_for(count)) * times for count, times in counts),
+    )

@@ -1,0 +1,128 @@
+"""One circuit or shards, and why: the circuits, keys, files and gates of each form, derived once.
+
+Must not know tools or what is in the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
+from zkkrum.protocol import forecast
+from zkkrum.protocol.params import Params
+
+MANIFEST, PROOF, PUBLIC_INPUTS, VK = "manifest.json", "proof", "public_inputs", "vk"
+VK_SHARD, VK_LAST = "vk.shard", "vk.last"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One proof of a bundle.
+
+    Parameters
+    ----------
+    name
+        In words: ``proof`` or ``shard 3``.
+    key, proof, public_inputs
+        Names of its files; several parts share a key.
+    """
+
+    name: str
+    key: str
+    proof: str
+    public_inputs: str
+
+
+TOP = Part("proof", VK, PROOF, PUBLIC_INPUTS)
+"""The proof that has the outputs: the whole round's, or the verdict's."""
+
+
+class Form(str, Enum):
+    """How a round is proved; everything that differs between the two is derived here."""
+
+    ROUND = "round"
+    SHARDED = "sharded"
+
+    def circuits(self, params: Params) -> dict[str, Circuit]:
+        """Return the circuit of each verification key file of a bundle of this form."""
+        if self is Form.ROUND:
+            return {VK: round_circuit(params)}
+        found = {VK: verdict_circuit(params), VK_SHARD: shard_circuit(params, len(params.chunk_range(0)))}
+        if shard_key(params, params.chunks - 1) == VK_LAST:
+            found[VK_LAST] = shard_circuit(params, len(params.chunk_range(params.chunks - 1)))
+        return found
+
+    def gates(self, params: Params) -> dict[str, int]:
+        """Forecast the gates of the circuit of each verification key file."""
+        if self is Form.ROUND:
+            return {VK: forecast.round_gates(params)}
+        found = {VK: forecast.verdict_gates(params)}
+        for t in (0, params.chunks - 1):
+            found[shard_key(params, t)] = forecast.shard_gates(params, len(params.chunk_range(t)))
+        return found
+
+    def parts(self, params: Params) -> Iterator[Part]:
+        """Yield every proof of a bundle of this form, the one with the outputs first."""
+        yield TOP
+        if self is Form.SHARDED:
+            yield from (shard_part(params, t) for t in range(params.chunks))
+
+    def proofs_of(self, params: Params, key: str) -> int:
+        """Return how many proofs share a verification key file."""
+        if key == VK_SHARD:
+            return params.chunks - (shard_key(params, params.chunks - 1) == VK_LAST)
+        return 1
+
+    def proofs(self, params: Params) -> int:
+        """Return how many proofs a bundle of this form has."""
+        return 1 if self is Form.ROUND else params.chunks + 1
+
+    def files(self, params: Params) -> list[str]:
+        """Return every file of a bundle of this form but the manifest."""
+        names = [name for part in self.parts(params) for name in (part.proof, part.public_inputs)]
+        return [*names[:2], *self.circuits(params), *names[2:]]
+
+
+def shard_key(params: Params, t: int) -> str:
+    """Return the name of the key file that shard t belongs to: a shorter last one has its own."""
+    return VK_SHARD if len(params.chunk_range(t)) == len(params.chunk_range(0)) else VK_LAST
+
+
+def shard_part(params: Params, t: int) -> Part:
+    """Return the files of shard t."""
+    return Part(f"shard {t}", shard_key(params, t), *shard_files(t))
+
+
+def shard_files(t: int) -> tuple[str, str]:
+    """Return the names of a shard's proof and public inputs."""
+    return f"shards/{t:05d}.proof", f"shards/{t:05d}.public_inputs"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One circuit or shards, and why."""
+
+    form: Form
+    reason: str
+
+
+def plan(params: Params, form: Form | None = None, ceiling: int = forecast.SHARD_GATES) -> Plan:
+    """Decide whether a round is proved in one circuit or in shards.
+
+    Parameters
+    ----------
+    form
+        Forces it; by default one circuit where the forecast stays below ``ceiling``, else shards.
+    """
+    expected = forecast.round_gates(params)
+    if form is not None:
+        return Plan(form, f"as asked for; one circuit would have about {expected:,} gates")
+    if expected <= ceiling:
+        return Plan(Form.ROUND, f"one circuit of about {expected:,} gates fits {ceiling:,}")
+    return Plan(
+        Form.SHARDED,
+        f"one circuit would have about {expected:,} gates, more than {ceiling:,}: "
+        f"{params.chunks:,} shards of {params.chunk:,} coordinates and a verdict",
+    )

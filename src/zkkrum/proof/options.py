@@ -1,0 +1,33 @@
+"""How a round is proved: jobs, cluster, resuming. Must not know what is proved: nothing here changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zkkrum.proof.form import Form
+
+
+@dataclass(frozen=True)
+class ProveOptions:
+    """How a round is proved; nothing here changes what is proved.
+
+    Parameters
+    ----------
+    form
+        Forces one circuit or shards; see `zkkrum.proof.form.plan`.
+    jobs
+        Proofs at once; by default from cores and memory.
+    scheduler
+        Address of a Dask scheduler that runs the shards instead of this machine.
+    resume, restart
+        Finish, or throw away, what an interrupted run left beside the bundle.
+    keep
+        Keep the private work directory.
+    """
+
+    form: Form | None = None
+    jobs: int | None = None
+    scheduler: str | None = None
+    resume: bool = False
+    restart: bool = False
+    keep: bool = False

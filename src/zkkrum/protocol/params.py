@@ -1,0 +1,387 @@
+"""The parameters of a round, their bounds, the widths that follow from them, and `context`.
+
+Must not know files, processes or circuits. Bounds are checked here, once; everything below trusts them.
+Notation (used everywhere): n clients, d coordinates, b bits per value, f tolerated Byzantine clients,
+m selected clients, z and gamma the detection thresholds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from math import ceil, isfinite
+
+from zkkrum.errors import InputError
+from zkkrum.protocol.field import PACKABLE_BITS, P
+
+PROTOCOL = "zkkrum-1"
+BITS = (8, 10, 12, 14, 16)
+N_MIN, N_MAX = 3, 253
+D_MAX = 2**31 - 1
+DISTANCE_BITS_MAX = 63
+ID_BYTES_MAX = 200
+"""Longest client id in UTF-8: it names files."""
+MAD_N_MIN = 5
+SHORT_LIMB_N_MAX = 22
+"""Up to this n, range checks use limbs of b bits (b <= 12), which saves the 2^14-row table; above, 14."""
+LIMB_BITS = 14
+"""Widest limb that bb checks with one lookup."""
+
+_DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?|[0-9]{1,10}/0*[1-9][0-9]{0,9}")
+
+
+class Score(str, Enum):
+    """How a client's score is computed from the squared distances."""
+
+    KRUM_2017 = "krum-2017"
+    ALL_PAIRS = "all-pairs"
+
+
+class Detection(str, Enum):
+    """How clients are flagged from their scores."""
+
+    MAD = "mad"
+    BRACKETS = "brackets"
+
+
+def parse_fraction(text: str | Fraction, name: str) -> Fraction:
+    """Parse ``"5"``, ``"1.25"`` or ``"5/4"`` exactly, into lowest terms.
+
+    Raises
+    ------
+    InputError
+        If the text is neither, is negative, or its terms do not fit 32 bits.
+    """
+    if isinstance(text, Fraction):
+        value = text
+    elif isinstance(text, str) and _DECIMAL.fullmatch(text):
+        value = Fraction(text)
+    else:
+        raise InputError(f"{name}: expected a decimal or a fraction such as 5, 1.25 or 5/4, found {str(text)[:40]!r}")
+    if not (0 <= value.numerator < 2**32 and value.denominator < 2**32):
+        raise InputError(f"{name}: numerator and denominator must be in [0, 2^32), found {value}")
+    return value
+
+
+def default_f(n: int, score: Score) -> int:
+    """Return the largest tolerated f: floor((n-3)/2) under krum-2017, 0 under all-pairs."""
+    return max((n - 3) // 2, 0) if score is Score.KRUM_2017 else 0
+
+
+def default_z(n: int, detection: Detection) -> Fraction:
+    """Return 5 under mad and 2 under brackets, or 1 there for n < 6, where no score can lie 2σ out."""
+    if detection is Detection.MAD:
+        return Fraction(5)
+    return Fraction(2 if n >= 6 else 1)
+
+
+DEFAULT_GAMMA = {Detection.MAD: Fraction(1, 4), Detection.BRACKETS: Fraction(0)}
+
+
+@dataclass(frozen=True)
+class Params:
+    """What a circuit, hence its verification key, is made of. All of it is public.
+
+    Parameters
+    ----------
+    n, d, b
+        Clients, coordinates of an update, bits of a quantized value.
+    chunk
+        Coordinates in a leaf of a commitment: a multiple of `pack`.
+    f, m
+        Tolerated Byzantine clients; number of clients selected.
+    score, detection
+        The two rules.
+    z, gamma
+        Detection thresholds (`mad`: multiples of the deviation, least relative excess; `brackets`: z only).
+
+    Raises
+    ------
+    InputError
+        If a bound of the protocol does not hold; the message names it.
+    """
+
+    n: int
+    d: int
+    b: int
+    chunk: int
+    f: int
+    m: int
+    score: Score
+    detection: Detection
+    z: Fraction
+    gamma: Fraction
+
+    def __post_init__(self) -> None:
+        def require(ok: bool, rule: str, found: object) -> None:
+            if not ok:
+                raise InputError(f"parameters: {rule}, found {found}")
+
+        n, d, b, f, m = self.n, self.d, self.b, self.f, self.m
+        require(N_MIN <= n <= N_MAX, f"n (clients) must be in [{N_MIN}, {N_MAX}]", n)
+        require(1 <= d <= D_MAX, "d (coordinates) must be in [1, 2^31)", d)
+        require(b in BITS, f"b (bits) must be one of {', '.join(map(str, BITS))}", b)
+        require(
+            f >= 0 and 2 * f + 2 < n,
+            "f (tolerated Byzantine clients) must satisfy 0 <= f and 2f + 2 < n",
+            f"f = {f}, n = {n}",
+        )
+        require(1 <= m <= n - f, "m (selected clients) must be in [1, n - f]", f"m = {m}, n = {n}, f = {f}")
+        require(
+            0 < self.chunk <= D_MAX + self.pack and self.chunk % self.pack == 0,
+            f"chunk must be a positive multiple of {self.pack} at b = {b}",
+            self.chunk,
+        )
+        bits = self.true_distance_bits
+        require(
+            bits <= DISTANCE_BITS_MAX,
+            f"squared distances must fit {DISTANCE_BITS_MAX} bits",
+            f"{bits} at d = {d}, b = {b}",
+        )
+        for name, value in (("z", self.z), ("gamma", self.gamma)):
+            parse_fraction(value, f"parameters: {name}")
+        if self.score is Score.ALL_PAIRS:
+            require(f == 0, "f must be 0 under all-pairs", f)
+        if self.detection is Detection.MAD:
+            require(n >= MAD_N_MIN, f"mad needs n >= {MAD_N_MIN}", n)
+        else:
+            require(self.gamma == 0, "gamma must be 0 under brackets", self.gamma)
+            require(
+                self.z**2 < n - 1,
+                "z^2 must be < n - 1 under brackets (no score can lie further out)",
+                f"z = {self.z}, n = {n}",
+            )
+
+    @classmethod
+    def of(
+        cls,
+        n: int,
+        d: int,
+        b: int = 12,
+        *,
+        chunk: int | None = None,
+        f: int | None = None,
+        m: int = 1,
+        score: Score = Score.KRUM_2017,
+        detection: Detection | None = None,
+        z: Fraction | None = None,
+        gamma: Fraction | None = None,
+    ) -> Params:
+        """Fill in the protocol's defaults; ``chunk`` defaults to one leaf that holds all d coordinates.
+
+        Detection defaults to ``mad``, or to ``brackets`` where n < 5.
+
+        Examples
+        --------
+        >>> Params.of(n=10, d=650).f
+        3
+        """
+        detection = detection or (Detection.MAD if n >= MAD_N_MIN else Detection.BRACKETS)
+        pack = PACKABLE_BITS // b if b in BITS else 1
+        return cls(
+            n=n,
+            d=d,
+            b=b,
+            chunk=chunk or ceil(d / pack) * pack,
+            f=default_f(n, score) if f is None else f,
+            m=m,
+            score=score,
+            detection=detection,
+            z=default_z(n, detection) if z is None else z,
+            gamma=DEFAULT_GAMMA[detection] if gamma is None else gamma,
+        )
+
+    @property
+    def pack(self) -> int:
+        """Values in a word of the commitment."""
+        return PACKABLE_BITS // self.b
+
+    @property
+    def chunks(self) -> int:
+        """Number T of chunks, hence leaves per client."""
+        return ceil(self.d / self.chunk)
+
+    def chunk_range(self, t: int) -> range:
+        """Coordinates of chunk ``t``; the last may be shorter."""
+        return range(t * self.chunk, min(self.d, (t + 1) * self.chunk))
+
+    @property
+    def pairs(self) -> int:
+        """Number n(n-1)/2 of distances."""
+        return self.n * (self.n - 1) // 2
+
+    @property
+    def neighbours(self) -> int:
+        """How many distances enter a score: n - f - 2 (Blanchard et al. 2017), or all n - 1."""
+        return self.n - self.f - 2 if self.score is Score.KRUM_2017 else self.n - 1
+
+    # Widths. `limb` divides every range check but the distances' (below), so that all share one table.
+
+    @property
+    def limb(self) -> int:
+        """Bits of the limbs of the circuit's range checks."""
+        return self.b if self.b <= 12 and self.n <= SHORT_LIMB_N_MAX else LIMB_BITS
+
+    @property
+    def true_distance_bits(self) -> int:
+        """DB: bits of the largest possible squared distance d·(2^b - 1)²."""
+        return int(self.d * (2**self.b - 1) ** 2).bit_length()
+
+    @property
+    def distance_bits(self) -> int:
+        """Bits to which a distance is range-checked, and of its slot in a packed word.
+
+        DB rounded up to whole limbs unless that costs a word more.
+        """
+        exact = self.true_distance_bits
+        rounded = ceil(exact / self.limb) * self.limb
+        per_exact, per_rounded = PACKABLE_BITS // exact, PACKABLE_BITS // rounded
+        return rounded if ceil(self.pairs / per_rounded) == ceil(self.pairs / per_exact) else exact
+
+    @property
+    def score_max(self) -> int:
+        """Largest possible score."""
+        return self.neighbours * self.d * int(2**self.b - 1) ** 2
+
+    def widths(self) -> Widths:
+        """Return the widths of the circuit's sign checks; each holds the largest difference it is used for."""
+        n, s, z, gamma = self.n, self.score_max, self.z, self.gamma
+
+        def bits(largest: int) -> int:
+            return ceil(largest.bit_length() / self.limb) * self.limb
+
+        def greater(x: int, y: int) -> int:  # 2(x - y) - 1
+            return bits(2 * max(x, y) + 1)
+
+        key = bits(n * s + n - 1)
+        if self.detection is Detection.MAD:
+            by_z = greater(z.denominator * s, (z.denominator + z.numerator) * s)
+            by_gamma = greater(gamma.denominator * s, (gamma.denominator + gamma.numerator) * s)
+            return Widths(key=key, detection=bits(s), near=0, threshold=max(by_z, by_gamma))
+        delta = n * s  # |δ| <= n·s_max, δ² and V = n²σ² <= δ_max²
+        return Widths(
+            key=key,
+            detection=greater(max(delta, n), 0),
+            near=greater(9 * delta**2, 4 * delta**2),
+            threshold=greater(z.denominator**2 * delta**2, z.numerator**2 * delta**2),
+        )
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Bits of the circuit's sign checks, in whole limbs.
+
+    ``key``: selection keys; ``detection``: scores and deviations (mad) or deltas (brackets); ``near``: brackets
+    only, else 0; ``threshold``: comparisons with z and gamma.
+    """
+
+    key: int
+    detection: int
+    near: int
+    threshold: int
+
+
+def check_client_id(client: str) -> None:
+    """Raise `InputError` unless an id can name a file and be printed on a line."""
+    try:
+        size = len(client.encode())
+    except UnicodeEncodeError:
+        size = 0
+    if not (0 < size <= ID_BYTES_MAX and client.isprintable()) or client[0] == "." or set(client) & set("/\\"):
+        raise InputError(
+            f"roster: {client!a} is not usable as a file name and in a sentence: expected 1 to {ID_BYTES_MAX} bytes of "
+            "printable UTF-8 without slashes, not starting with a dot"
+        )
+
+
+def client_word(client: str) -> bytes:
+    """Return the 32-byte roster word of a client: its address left-padded, or SHA-256 of its UTF-8 id."""
+    if re.fullmatch(r"0x[0-9a-fA-F]{40}", client):
+        return bytes(12) + bytes.fromhex(client[2:])
+    return hashlib.sha256(client.encode()).digest()
+
+
+def roster_hash(roster: Sequence[str]) -> bytes:
+    """Return SHA-256 of the roster words, in roster order."""
+    return hashlib.sha256(b"".join(client_word(c) for c in roster)).digest()
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round: its parameters and what binds it to a place, a time and a roster. All of it is public.
+
+    Parameters
+    ----------
+    params
+        Constants of the circuit.
+    clip
+        Quantization bound c, in units of an update's entries.
+    roster
+        Client ids (UTF-8) or 0x-addresses, in the order of commitments and bitmap bits.
+    round_id
+        32 bytes that never repeat.
+    subject
+        SHA-256 of tensor layout and base model, or 32 zero bytes.
+    chain_id, contract
+        Where the verdict will be used; zero off chain. ``contract`` is a 20-byte address.
+
+    Raises
+    ------
+    InputError
+        If a field is out of its bounds or the roster repeats a client.
+    """
+
+    params: Params
+    clip: float
+    roster: tuple[str, ...]
+    round_id: bytes
+    subject: bytes = bytes(32)
+    chain_id: int = 0
+    contract: bytes = bytes(20)
+    context: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.clip) and self.clip > 0):
+            raise InputError(f"clip: expected a finite number > 0, found {self.clip}")
+        if len(self.roster) != self.params.n:
+            raise InputError(f"roster: expected n = {self.params.n} clients, found {len(self.roster)}")
+        seen: dict[bytes, str] = {}
+        for client in self.roster:
+            check_client_id(client)
+            if (word := client_word(client)) in seen:
+                raise InputError(f"roster: clients must be distinct, found {seen[word]!r} and {client!r}")
+            seen[word] = client
+        if len(self.round_id) != 32 or len(self.subject) != 32 or len(self.contract) != 20:
+            raise InputError("round: expected 32 bytes for id and subject and 20 for the contract address")
+        if not 0 <= self.chain_id < 2**256:
+            raise InputError(f"round: expected a chain id in [0, 2^256), found {self.chain_id}")
+        digest = hashlib.sha256(b"".join(self.context_words())).digest()
+        object.__setattr__(self, "context", int.from_bytes(digest, "big") % P)
+
+    def context_words(self) -> list[bytes]:
+        """Return the 32-byte words whose SHA-256 (big-endian, mod p) is `context`; equal to ``abi.encode``."""
+        p = self.params
+
+        def text(s: str) -> bytes:
+            return s.encode("ascii").ljust(32, b"\0")
+
+        def number(x: int) -> bytes:
+            return x.to_bytes(32, "big")
+
+        counts = (p.n, p.d, p.b, p.chunk, p.f, p.m)
+        thresholds = (p.z.numerator, p.z.denominator, p.gamma.numerator, p.gamma.denominator)
+        clip_bits = int.from_bytes(struct.pack(">d", self.clip), "big")
+        return [
+            *map(text, (PROTOCOL, p.score.value, p.detection.value)),
+            *map(number, (*counts, *thresholds, clip_bits)),
+            roster_hash(self.roster),
+            self.subject,
+            self.round_id,
+            number(self.chain_id),
+            self.contract.rjust(32, b"\0"),
+        ]

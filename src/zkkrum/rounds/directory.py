@@ -1,0 +1,241 @@
+"""A round on disk: ``round.toml``, updates, commitments and openings, each checked as it comes in.
+
+Must not know circuits, proofs or who is Byzantine. Layout of a round directory::
+
+    round.toml                  parameters and roster, public before anybody commits
+    updates/<client>.npy        raw floats, what a client keeps (.npy, .npz or .safetensors)
+    commitments/<client>.json   public
+    openings/<client>.npz       what the server receives: integers q and the salt
+    truth.json                  written by `simulate`, never read by `prove`
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from zkkrum.errors import InputError
+from zkkrum.files import write_whole
+from zkkrum.protocol.commitment import Opening
+from zkkrum.protocol.field import from_hex, to_hex
+from zkkrum.protocol.params import Params, Round
+from zkkrum.rounds.updates import SUFFIXES, Update, load_update
+
+if sys.version_info >= (3, 11):
+    pass
+else:
+    pass
+
+from zkkrum.rounds.roundfile import Strict, first_problem, save_round
+
+
+class CommitmentFile(Strict):
+    """What a client publishes."""
+
+    client: str
+    context: str
+    commitment: str
+
+
+@dataclass(frozen=True)
+class RoundDirectory:
+    """Paths of a round directory and what is in them."""
+
+    path: Path
+
+    @property
+    def round_file(self) -> Path:
+        """``round.toml``."""
+        return self.path / "round.toml"
+
+    @property
+    def updates(self) -> Path:
+        """Raw updates."""
+        return self.path / "updates"
+
+    @property
+    def commitments(self) -> Path:
+        """Published commitments."""
+        return self.path / "commitments"
+
+    @property
+    def openings(self) -> Path:
+        """Openings."""
+        return self.path / "openings"
+
+    @property
+    def truth(self) -> Path:
+        """Who is Byzantine; for tests and reports."""
+        return self.path / "truth.json"
+
+    def save_commitment(self, round: Round, client: str, opening: Opening, commitment: int) -> None:
+        """Write what a client publishes and what it sends to the server, once.
+
+        Raises
+        ------
+        InputError
+            If the client has committed here before: a second commitment would overwrite its only salt.
+        """
+        published, sent = self.commitments / f"{client}.json", self.openings / f"{client}.npz"
+        for path in (published, sent):
+            if path.exists():
+                raise InputError(
+                    f"{path}: {client!r} has already committed here",
+                    "a client commits once to a round; a new attempt needs a new round id",
+                )
+        save_opening(sent, opening, round.params.b)
+        save_commitment(published, client, round.context, commitment)
+
+    def load_updates(self, roster: Sequence[str]) -> list[Update] | None:
+        """Load every client's raw update in roster order, or None where there is no ``updates/``."""
+        if not self.updates.is_dir():
+            return None
+        files = _one_file_a_client(self.updates, SUFFIXES, roster)
+        return [load_update(files[client], client) for client in roster]
+
+    def load_openings(self, round: Round) -> list[Opening]:
+        """Load every client's opening in roster order, checked against d and b."""
+        files = _one_file_a_client(self.openings, (".npz",), round.roster)
+        return [load_opening(files[client], round.params) for client in round.roster]
+
+
+def save_committed(home: RoundDirectory, round: Round, openings: Sequence[Opening], commitments: Sequence[int]) -> None:
+    """Write ``round.toml`` and every client's commitment and opening."""
+    save_round(home.round_file, round)
+    for client, opening, commitment in zip(round.roster, openings, commitments, strict=True):
+        home.save_commitment(round, client, opening, commitment)
+
+
+def clients_of_updates(folder: Path) -> tuple[str, ...]:
+    """Return the clients that a folder of updates names, in ascending order."""
+    names = sorted(path.stem for path in folder.iterdir() if path.suffix in SUFFIXES)
+    if not names:
+        raise InputError(f"{folder}: expected updates ({', '.join(SUFFIXES)}), found none")
+    return tuple(names)
+
+
+def _one_file_a_client(folder: Path, suffixes: Sequence[str], roster: Sequence[str]) -> dict[str, Path]:
+    """Map each client to its only file; a missing, repeated or extra client is an error."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.suffix not in suffixes:
+            raise InputError(f"{path}: expected only files {', '.join(suffixes)} here")
+        if path.stem in found:
+            raise InputError(f"{folder}: client {path.stem!r} has two files, {found[path.stem].name} and {path.name}")
+        found[path.stem] = path
+    _complete(folder, list(found), roster)
+    return found
+
+
+def _complete(folder: Path, found: Sequence[str], roster: Sequence[str]) -> None:
+    if missing := [client for client in roster if client not in found]:
+        hint = "a roster client that does not deliver makes the round void: reopen it under a new round id and roster"
+        raise InputError(
+            f"{folder}: nothing from client {missing[0]!r} ({len(missing)} of {len(roster)} missing)", hint
+        )
+    if extra := [client for client in found if client not in roster]:
+        raise InputError(
+            f"{folder}: client {extra[0]!r} is not in the roster", "a round has exactly its roster's files"
+        )
+
+
+def load_opening(path: Path, params: Params) -> Opening:
+    """Read an opening; raises `InputError` naming the file."""
+    try:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
+            q, salt = file["q"], file["salt"]
+    except Exception as error:  # zipfile, NumPy and zlib raise many kinds on damaged bytes
+        raise InputError(f"{path}: not a readable opening: {error or type(error).__name__}") from error
+    if q.dtype.kind != "i" or salt.dtype != np.uint8 or salt.shape != (32,):
+        raise InputError(f"{path}: expected signed integers q and a salt of 32 bytes, found {q.dtype} and {salt.dtype}")
+    opening = Opening(q.astype(np.int64), int.from_bytes(salt.tobytes(), "big"))
+    opening.check(params, str(path))
+    return opening
+
+
+def save_opening(path: Path, opening: Opening, b: int) -> None:
+    """Write an opening, readable by its owner alone."""
+    buffer = io.BytesIO()
+    salt = np.frombuffer(opening.salt.to_bytes(32, "big"), dtype=np.uint8)
+    np.savez_compressed(buffer, q=opening.q.astype(np.int8 if b == 8 else np.int16), salt=salt)
+    write_whole(path, buffer.getvalue(), mode=0o600)
+
+
+def save_commitment(path: Path, client: str, context: int, commitment: int) -> None:
+    """Write a published commitment."""
+    file = CommitmentFile(client=client, context=to_hex(context), commitment=to_hex(commitment))
+    write_whole(path, (file.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[int, int]]:
+    """Read published commitments by client id, in roster order: (context, commitment) each.
+
+    Raises
+    ------
+    InputError
+        If a client is missing, extra or repeated, or something is not canonical.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found: dict[str, tuple[Path, int, int]] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            file = CommitmentFile.model_validate_json(path.read_bytes())
+            context, value = from_hex(file.context), from_hex(file.commitment)
+        except (ValidationError, ValueError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            raise InputError(f"{path}: not a commitment: {problem}") from error
+        if file.client in found:
+            raise InputError(
+                f"{folder}: client {file.client!r} commits twice: {found[file.client][0].name}, {path.name}"
+            )
+        found[file.client] = (path, context, value)
+    _complete(folder, list(found), roster)
+    return [found[client][1:] for client in roster]
+
+
+def load_commitments(folder: Path, round: Round) -> list[int]:
+    """Read the commitments published for a round, in roster order.
+
+    Raises
+    ------
+    InputError
+        As `read_commitments`, or if one was made for another context.
+    """
+    published = read_commitments(folder, round.roster)
+    for client, (context, _) in zip(round.roster, published, strict=True):
+        if context != round.context:
+            raise InputError(
+                f"{folder}: client {client!r} committed under another context (another round, roster or parameters)"
+            )
+    return [commitment for _, commitment in published]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Who is Byzantine in a simulated round; ``prove`` never reads it."""
+
+    byzantine: tuple[str, ...]
+    attack: str
+    strength: float | None
+    seed: int
+
+
+def read_truth(home: RoundDirectory) -> Truth:
+    """Read ``truth.json`` of a simulated round (`InputError` where there is none)."""
+    try:
+        record = json.loads(home.truth.read_text())
+        return Truth(tuple(record["byzantine"]), record["attack"], record["strength"], record["seed"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{home.truth}: not readable: {error}") from error

@@ -1,0 +1,169 @@
+"""``round.toml``: the public parameters and roster of a round, read strictly and written whole.
+
+Must not know updates, openings or proofs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from zkkrum.errors import InputError
+from zkkrum.files import write_whole
+from zkkrum.protocol.params import PROTOCOL, Detection, Params, Round, Score, parse_fraction
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def _strict_text(value: object) -> object:
+    """Keep thresholds exact: text, or an integer, never a binary fraction."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise ValueError('write it as text, such as "5", "1.25" or "5/4"')
+    return str(value)
+
+
+class Strict(BaseModel):
+    """A model that takes nothing it was not told of and converts nothing."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ParametersFile(Strict):
+    """The ``[parameters]`` of a round, in the papers' letters."""
+
+    n: int
+    d: int
+    b: int
+    chunk: int
+    f: int
+    m: int
+    score: str
+    detection: str
+    z: Annotated[str, BeforeValidator(_strict_text)]
+    gamma: Annotated[str, BeforeValidator(_strict_text)]
+
+    @classmethod
+    def of(cls, params: Params) -> ParametersFile:
+        """Describe parameters."""
+        p = params
+        return cls(
+            n=p.n,
+            d=p.d,
+            b=p.b,
+            chunk=p.chunk,
+            f=p.f,
+            m=p.m,
+            score=p.score.value,
+            detection=p.detection.value,
+            z=str(p.z),
+            gamma=str(p.gamma),
+        )
+
+    def params(self) -> Params:
+        """Return checked parameters (`InputError` names the bound that is broken)."""
+        fields = self.model_dump()
+        for name, kind in (("score", Score), ("detection", Detection)):
+            known = [rule.value for rule in kind]
+            if fields[name] not in known:
+                raise InputError(f"parameters: {name} must be one of {', '.join(known)}, found {fields[name]!r}")
+            fields[name] = kind(fields[name])
+        for name in ("z", "gamma"):
+            fields[name] = parse_fraction(fields[name], f"parameters: {name}")
+        return Params(**fields)
+
+
+class RoundFile(Strict):
+    """``round.toml`` and the ``round`` of a manifest: everything `context` is made of."""
+
+    protocol: str
+    round_id: str
+    clip: float = Field(strict=False)
+    roster: tuple[str, ...] = Field(strict=False)
+    subject: str = "0x" + "0" * 64
+    chain_id: Annotated[str, BeforeValidator(_strict_text)] = "0"
+    contract: str = "0x" + "0" * 40
+    parameters: ParametersFile
+
+    @classmethod
+    def of(cls, round: Round) -> RoundFile:
+        """Describe a round."""
+        return cls(
+            protocol=PROTOCOL,
+            round_id="0x" + round.round_id.hex(),
+            clip=round.clip,
+            roster=round.roster,
+            subject="0x" + round.subject.hex(),
+            chain_id=str(round.chain_id),
+            contract="0x" + round.contract.hex(),
+            parameters=ParametersFile.of(round.params),
+        )
+
+    def round(self) -> Round:
+        """Return the checked round (`InputError` otherwise)."""
+        if self.protocol != PROTOCOL:
+            raise InputError(f"protocol: expected {PROTOCOL!r}, found {self.protocol!r}", "upgrade zkkrum?")
+        return Round(
+            self.parameters.params(),
+            self.clip,
+            self.roster,
+            parse_bytes(self.round_id, 32, "round_id"),
+            parse_bytes(self.subject, 32, "subject"),
+            _integer(self.chain_id, "chain_id"),
+            parse_bytes(self.contract, 20, "contract"),
+        )
+
+
+def parse_bytes(text: str, size: int, name: str) -> bytes:
+    """Parse ``0x`` and exactly ``2 * size`` hexadecimal digits (`InputError` otherwise)."""
+    if not re.fullmatch(rf"0x[0-9a-fA-F]{{{2 * size}}}", text):
+        raise InputError(f"{name}: expected 0x and {2 * size} hexadecimal digits, found {text[:80]!r}")
+    return bytes.fromhex(text[2:])
+
+
+def _integer(text: str, name: str) -> int:
+    if not re.fullmatch(r"0x[0-9a-fA-F]{1,64}|[0-9]{1,78}", text):
+        raise InputError(f"{name}: expected an integer below 2^256, found {text[:80]!r}")
+    return int(text, 0) if text.startswith("0x") else int(text)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return pydantic's first complaint on one line: where, what."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "file"
+    return f"{where if where.isprintable() else ascii(where)}: {first['msg']}"[:300]
+
+
+def load_round(path: Path) -> Round:
+    """Read ``round.toml``; raises `InputError` naming the file and the field."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        return RoundFile.model_validate(data).round()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", "a round starts with `zkkrum open` or `zkkrum simulate`") from None
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_problem(error)}") from error
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.hint) from error
+    except (OSError, ValueError, RecursionError) as error:  # of which TOML's and Unicode's are kinds
+        raise InputError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def save_round(path: Path, round: Round) -> None:
+    """Write ``round.toml``."""
+    fields = RoundFile.of(round).model_dump()
+    parameters = fields.pop("parameters")
+
+    def text(table: Mapping[str, Any]) -> str:  # JSON's strings, numbers and arrays of strings are TOML's
+        return "".join(f"{key} = {json.dumps(value, ensure_ascii=False)}\n" for key, value in table.items())
+
+    head = "# The public parameters of one round. Whoever commits under them should read them first.\n"
+    write_whole(path, f"{head}{text(fields)}\n[parameters]\n{text(parameters)}".encode())
