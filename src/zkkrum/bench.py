@@ -22,7 +22,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 from zkkrum.errors import ReferenceStringError, ResourceError
 from zkkrum.extras import require
 from zkkrum.proof.build import build, gates, verification_key
-from zkkrum.proof.form import Form, plan
+from zkkrum.proof.form import Form
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
@@ -194,7 +194,7 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
     """
     round = _open(shape)
     p = round.params
-    form = Form.ROUND if shape.original else plan(p).form  # as the original: all in one circuit
+    form = Form.of(p)
     circuits = form.circuits(p)
     counts = {name: form.proofs_of(p, name) for name in circuits}
     built = {name: build(circuit, tools) for name, circuit in circuits.items()}
@@ -222,7 +222,7 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
         before = _cpu_seconds()
         with memory_of_tree() as peak:
             seconds["prove"], proved = _timed(
-                lambda: prove(material, folder / "bundle", tools, ProveOptions(form=form, jobs=jobs, restart=True))
+                lambda: prove(material, folder / "bundle", tools, ProveOptions(jobs=jobs, restart=True))
             )
         tools.close()
         cpu = _cpu_seconds() - before

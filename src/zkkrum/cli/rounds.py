@@ -31,17 +31,17 @@ from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.bundle import read_manifest
-from zkkrum.proof.form import Form
+from zkkrum.proof.form import Form, why
 from zkkrum.proof.material import load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved
 from zkkrum.proof.prove import prove as prove_round
 from zkkrum.proof.verify import verify as verify_bundle
 from zkkrum.proof.work import load_unfinished
-from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.forecast import SHARD_GATES, largest_chunk
 from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import BITS, Detection, Round, Score, parse_fraction
+from zkkrum.protocol.params import BITS, Acceptance, Detection, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import clipped_share
 from zkkrum.rounds.directory import RoundDirectory, Truth
@@ -49,8 +49,6 @@ from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
 from zkkrum.rounds.updates import SUFFIXES, load_update
 from zkkrum.toolchain import Toolchain
-
-FORMS = {"auto": None, "round": Form.ROUND, "sharded": Form.SHARDED}
 
 NATIVE_HASH_FROM = 20_000
 """Coordinates from which a client's commitment goes through bb (0.3 s instead of 4 for 10^6)."""
@@ -65,6 +63,13 @@ TERMS_OPTIONS = (
     click.option("--select", "-m", "m", type=int, default=1, show_default=True, help="Clients selected (Multi-Krum)."),
     click.option("--score", type=click.Choice([s.value for s in Score]), default="krum-2017", show_default=True),
     click.option("--detection", type=click.Choice([d.value for d in Detection]), help="[default: mad]"),
+    click.option(
+        "--accept",
+        type=click.Choice([a.value for a in Acceptance]),
+        default="unflagged",
+        show_default=True,
+        help="Who is aggregated: the unflagged, or the selected that are not flagged (-m n-f: Multi-Krum).",
+    ),
     click.option("--z", help="Detection threshold, such as 5, 4.5 or 9/2."),
     click.option("--gamma", help="Least relative excess over the median (mad only)."),
     click.option(
@@ -86,6 +91,7 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
         m: int,
         score: str,
         detection: str | None,
+        accept: str,
         z: str | None,
         gamma: str | None,
         shard_gates: int,
@@ -99,6 +105,7 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "detection": Detection(detection) if detection else None,
             "z": parse_fraction(z, "--z") if z else None,
             "gamma": parse_fraction(gamma, "--gamma") if gamma else None,
+            "acceptance": Acceptance(accept),
         }
         ceiling = forecasts.gates_within(max_memory) if max_memory else shard_gates
         return command(terms=Terms(int(bits), clip, overrides, ceiling), **others)
@@ -164,7 +171,7 @@ def simulate(
     truth = Truth(tuple(names[i] for i in attackers), attack, strength, seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
     if as_json:
-        print_json({"round": str(out), "context": to_hex(round.context), **asdict(truth)})
+        print_json({"round": str(out), "context": hex_of(round.context), **asdict(truth)})
         return
     click.echo(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
     click.echo(f"next: zkkrum prove {out}")
@@ -207,7 +214,7 @@ def open_(
     )
     save_round(out, round)
     if as_json:
-        print_json({"round": str(out), "context": to_hex(round.context), "chunk": round.params.chunk})
+        print_json({"round": str(out), "context": hex_of(round.context), "chunk": round.params.chunk})
         return
     click.echo(
         f"{out}: {round.params.n} clients, {round.params.chunks:,} chunk(s) of {round.params.chunk:,} coordinates"
@@ -235,8 +242,8 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
     clipped = clipped_share(loaded.vector, round.clip)
     report = {
         "client": who,
-        "context": to_hex(round.context),
-        "commitment": to_hex(commitment),
+        "context": hex_of(round.context),
+        "commitment": hex_of(commitment),
         "clipped": clipped,
         "publish": str(home.commitments / f"{who}.json"),
         "send": str(home.openings / f"{who}.npz"),
@@ -254,7 +261,6 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
 @click.argument("round_path", metavar="[ROUND]", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--clients", "-n", type=int, help="Instead of a round.")
 @click.option("--dimension", "-d", type=int, help="Instead of a round.")
-@click.option("--form", type=click.Choice(list(FORMS)), default="auto", show_default=True)
 @click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Proofs at once.")
 @terms_options
 @json_option
@@ -262,7 +268,6 @@ def estimate(
     round_path: Path | None,
     clients: int | None,
     dimension: int | None,
-    form: str,
     jobs: int,
     terms: Terms,
     as_json: bool,
@@ -275,7 +280,7 @@ def estimate(
         params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
-    found = forecasts.estimate(params, FORMS[form], jobs)
+    found = forecasts.estimate(params, jobs)
     if as_json:
         print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
         return
@@ -298,7 +303,6 @@ def estimate(
 @click.command()
 @click.argument("directory", metavar="ROUND", type=existing_folder)
 @click.option("--out", "-o", "bundle", type=folder, help="Bundle to write [default: ROUND/bundle].")
-@click.option("--form", type=click.Choice(list(FORMS)), default="auto", show_default=True)
 @jobs_option
 @click.option("--scheduler", metavar="tcp://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
@@ -309,7 +313,6 @@ def estimate(
 def prove(
     directory: Path,
     bundle: Path | None,
-    form: str,
     jobs: int | None,
     scheduler: str | None,
     resume: bool,
@@ -326,7 +329,7 @@ def prove(
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
         material = material or load(directory, tools.bb.hash_many, terms, progress)
-        options = ProveOptions(FORMS[form], jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        options = ProveOptions(jobs, scheduler, resume=resume, restart=restart, keep=keep)
         done = prove_round(material, target, tools, options, progress)
     print_proved(done, as_json)
 
@@ -343,8 +346,10 @@ def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None 
                 "flagged": [done.round.roster[i] for i in verdict.flagged],
                 "selected": [done.round.roster[i] for i in verdict.selected],
                 "commitments_by": "clients" if done.by_clients else "server",
-                "form": done.plan.form.value,
-                "reason": done.plan.reason,
+                "accepted": [done.round.roster[i] for i in done.accepted],
+                "form": Form.of(done.round.params).value,
+                "reason": why(done.round.params),
+                "aggregate": str(done.aggregate),
                 "gates": done.gates,
                 "proofs": done.proofs,
                 "seconds": done.seconds,
@@ -368,19 +373,21 @@ def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None 
         )
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
         click.echo("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
-    click.echo(f"form: {done.plan.form.value} ({done.plan.reason})")
+    click.echo(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
     counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
     click.echo(f"{done.proofs} proof(s); gates by key: {counts}; {times}")
     if done.kept:
         click.echo(f"private work directory kept: {done.kept}")
     click.echo(f"verified; bundle: {done.bundle}")
+    click.echo(f"aggregate of {len(done.accepted)} accepted clients, for the roster alone: {done.aggregate}")
 
 
 @click.command()
 @click.argument("bundle", type=existing_folder)
 @click.option("--commitments", type=existing_folder, help="Commitments as the clients published them.")
 @click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
+@click.option("--aggregate", type=existing_file, help="The aggregate.npz you were given: is it what was proved?")
 @click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Fail on the other verdict.")
 @jobs_option
 @json_option
@@ -390,6 +397,7 @@ def verify(
     bundle: Path,
     commitments: Path | None,
     round_file: Path | None,
+    aggregate: Path | None,
     expect: str | None,
     jobs: int | None,
     as_json: bool,
@@ -401,6 +409,7 @@ def verify(
             tools,
             commitments=commitments,
             round_file=round_file,
+            aggregate=aggregate,
             expect=expect,
             jobs=jobs or 2,
             progress=progress,
@@ -423,8 +432,11 @@ def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
                 "selected": [round.roster[i] for i in verdict.selected] if verdict else None,
                 "form": found.form.value if found.form else "",
                 "commitments_by": found.commitments_by,
+                "accepted": [round.roster[i] for i in verdict.accepted(round.params)] if verdict else None,
+                "aggregate": hex_of(found.aggregate) if found.ok else None,
                 "commitments_compared": found.commitments_compared,
                 "round_compared": found.round_compared,
+                "aggregate_compared": found.aggregate_compared,
             }
         )
         return
@@ -433,6 +445,10 @@ def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
         return
     click.echo(f"VERIFIED: {bundle}")
     click.echo(found.statement)
+    if found.aggregate_compared:
+        click.echo("The model update in the aggregate's file is the mean of the accepted clients' committed values.")
+    else:
+        click.echo("No aggregate was compared: give --aggregate to check the model update you were sent.")
     if found.commitments_by == "server":
         click.echo("By the bundle's own word the commitments are the server's, not the clients'.")
     if not (found.commitments_compared or found.round_compared):

@@ -21,9 +21,8 @@ from zkkrum.evm.rounds import Outcome, Rounds, Terms, deploy_verifier
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.proof.build import build, gates, verification_key
 from zkkrum.proof.circuit import round_circuit
-from zkkrum.proof.form import PROOF, Form
+from zkkrum.proof.form import PROOF
 from zkkrum.proof.material import Material
-from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
 from zkkrum.protocol.forecast import SHARD_GATES, round_gates
 from zkkrum.protocol.krum import Krum, Verdict, bitmap
@@ -163,7 +162,7 @@ class Stage:
         """Prove material; the bundle is kept where ``out`` says."""
         with tempfile.TemporaryDirectory(prefix="zkkrum-") as scratch:
             folder = out or Path(scratch) / "bundle"
-            prove(material, folder, tools, ProveOptions(form=Form.ROUND))
+            prove(material, folder, tools)
             return (folder / PROOF).read_bytes()
 
     def verify_call(self, round: Round, proof: bytes, outputs: Sequence[int]) -> Receipt:

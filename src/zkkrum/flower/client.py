@@ -34,7 +34,7 @@ from zkkrum.flower.messages import (
     to_numpy,
     to_record,
 )
-from zkkrum.protocol.field import from_hex, to_hex
+from zkkrum.protocol.field import from_hex, hex_of, to_hex
 from zkkrum.protocol.params import Round
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.rounds.parties import commit_update
@@ -128,12 +128,12 @@ class ZkKrumClient:
             raise InputError(f"client {me!r}: refuses the round: {reason}")
         opening, commitment = commit_update(round, me, update, self._hash)
         state["seen"] = [*seen, round_id]
-        state["context"], state["commitment"] = to_hex(round.context), to_hex(commitment)
+        state["context"], state["commitment"] = hex_of(round.context), hex_of(commitment)
         state["position"], state["clients"] = round.roster.index(me), len(round.roster)
         state["salt"] = to_hex(opening.salt)
         context.state[STATE] = state
         context.state[OPENING] = to_record({"q": opening.q.astype(np.int16)})
-        reply = ConfigRecord({"commitment": to_hex(commitment), "context": to_hex(round.context)})
+        reply = ConfigRecord({"commitment": hex_of(commitment), "context": hex_of(round.context)})
         return Message(RecordDict({"commitment": reply}), reply_to=message)
 
     def _open(self, message: Message, context: Context) -> Message:

@@ -45,14 +45,14 @@ from zkkrum.flower.messages import (
 from zkkrum.proof.material import Material
 from zkkrum.proof.prove import prove
 from zkkrum.protocol.commitment import Opening, commit
-from zkkrum.protocol.field import from_hex, to_hex
+from zkkrum.protocol.field import from_hex, hex_of
 from zkkrum.protocol.krum import Krum, Verdict
 from zkkrum.protocol.params import Detection, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import dequantize
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.parties import Terms, open_round
-from zkkrum.rounds.roundfile import RoundFile, save_round
+from zkkrum.rounds.roundfile import RoundFile, parse_bytes, save_round
 from zkkrum.rounds.updates import Update, check_same_layout, flatten, unflatten
 from zkkrum.toolchain import Toolchain
 
@@ -287,33 +287,34 @@ class ZkKrum(FedAvg):
             if len(commitments) == len(nodes):
                 openings = self._openings(round, nodes, commitments)
                 if len(openings) == len(nodes):
-                    ordered = [openings[node] for node in nodes], [commitments[node] for node in nodes]
-                    return _Committed(nodes, Material(round, *ordered, by_clients=True))
+                    ordered = [openings[node] for node in nodes]
+                    material = Material.of_openings(round, ordered, self._hash(), by_clients=True)
+                    return _Committed(nodes, material)
                 nodes = tuple(openings)
             else:
                 nodes = tuple(commitments)
             log.warning("void, attempt %d: %d of %d clients answered", attempt + 1, len(nodes), len(round.roster))
         return None
 
-    def _commitments(self, round: Round, nodes: Sequence[int]) -> dict[int, int]:
+    def _commitments(self, round: Round, nodes: Sequence[int]) -> dict[int, bytes]:
         """Ask for commitments; return those that are canonical and for this context."""
         found = {}
         asked = ConfigRecord({"round": RoundFile.of(round).model_dump_json()})
         for node, content in self._ask(nodes, COMMIT, RecordDict({"round": asked})).items():
             try:
                 answer = content.config_records["commitment"]
-                if answer["context"] != to_hex(round.context):
+                if answer["context"] != hex_of(round.context):
                     raise ValueError("committed under another context")
-                found[node] = from_hex(str(answer["commitment"]))
+                found[node] = parse_bytes(str(answer["commitment"]), 32, "commitment")
             except Exception as error:  # what a client sends must not end the run
                 log.warning("%s: no commitment: %s", client_id(node), error)
         return {node: found[node] for node in nodes if node in found}
 
-    def _openings(self, round: Round, nodes: Sequence[int], commitments: Mapping[int, int]) -> dict[int, Opening]:
+    def _openings(self, round: Round, nodes: Sequence[int], commitments: Mapping[int, bytes]) -> dict[int, Opening]:
         """Show all commitments and ask for openings; return those that fit."""
         found = {}
-        published = [to_hex(commitments[node]) for node in nodes]
-        shown = ConfigRecord({"commitments": published, "context": to_hex(round.context)})
+        published = [hex_of(commitments[node]) for node in nodes]
+        shown = ConfigRecord({"commitments": published, "context": hex_of(round.context)})
         for node, content in self._ask(nodes, OPEN, RecordDict({"commitments": shown})).items():
             try:
                 q = to_numpy(content.array_records["opening"])["q"]

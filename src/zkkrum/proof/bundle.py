@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,14 +23,14 @@ from zkkrum.errors import InputError
 from zkkrum.files import explained
 from zkkrum.proof.form import MANIFEST, Form
 from zkkrum.proof.statement import Words
-from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.roundfile import RoundFile, Strict, first_problem
 from zkkrum.toolchain import PAIR
 from zkkrum.version import __version__
 
-FORMAT = "zkkrum-bundle-1"
+FORMAT = "zkkrum-bundle-2"
 
 FILE_BYTES_MAX = 64 * 2**20
 """No file of a bundle is larger; the manifest of 10^5 shards has some 30 MB."""
@@ -53,11 +54,12 @@ class CommitmentEntry(Strict):
 
 
 class VerdictEntry(Strict):
-    """The claimed verdict, by client id."""
+    """The claimed verdict, by client id; ``accepted`` follows from the rest and the parameters."""
 
     malicious: bool
     flagged: tuple[str, ...] = Field(strict=False)
     selected: tuple[str, ...] = Field(strict=False)
+    accepted: tuple[str, ...] = Field(strict=False)
 
 
 class CircuitEntry(Strict):
@@ -71,7 +73,7 @@ class CircuitEntry(Strict):
 class Manifest(Strict):
     """What a bundle claims. A verifier believes none of it."""
 
-    format: Literal["zkkrum-bundle-1"]
+    format: Literal["zkkrum-bundle-2"]
     form: Literal["round", "sharded"]
     zkkrum: str
     noir: str
@@ -79,6 +81,7 @@ class Manifest(Strict):
     round: RoundFile
     commitments_by: Literal["clients", "server"]
     commitments: tuple[CommitmentEntry, ...] = Field(strict=False)
+    aggregate: str
     verdict: VerdictEntry
     public_inputs: tuple[NamedWord, ...] = Field(strict=False)
     circuits: dict[str, CircuitEntry]
@@ -90,9 +93,9 @@ class Manifest(Strict):
         cls,
         round: Round,
         *,
-        form: Form,
         by_clients: bool,
-        commitments: Sequence[int],
+        commitments: Sequence[bytes],
+        aggregate: bytes,
         verdict: Verdict,
         words: Words,
         gates: Mapping[str, int],
@@ -100,7 +103,7 @@ class Manifest(Strict):
         seconds: Mapping[str, float],
     ) -> Manifest:
         """Describe the files of a bundle."""
-        names = round.roster
+        names, form = round.roster, Form.of(round.params)
         return cls.model_validate(
             {
                 "format": FORMAT,
@@ -111,12 +114,14 @@ class Manifest(Strict):
                 "round": RoundFile.of(round),
                 "commitments_by": "clients" if by_clients else "server",
                 "commitments": [
-                    {"client": client, "commitment": to_hex(c)} for client, c in zip(names, commitments, strict=True)
+                    {"client": client, "commitment": hex_of(c)} for client, c in zip(names, commitments, strict=True)
                 ],
+                "aggregate": hex_of(aggregate),
                 "verdict": {
                     "malicious": verdict.malicious,
                     "flagged": [names[i] for i in verdict.flagged],
                     "selected": [names[i] for i in verdict.selected],
+                    "accepted": [names[i] for i in verdict.accepted(round.params)],
                 },
                 "public_inputs": [{"name": name, "value": to_hex(value)} for name, value in words],
                 "circuits": {
@@ -162,7 +167,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or it is that of an older protocol.
     ValueError
         If it is not a manifest, with what is wrong.
     """
@@ -170,6 +175,16 @@ def read_manifest(path: Path) -> Manifest:
         data = read_file(path / MANIFEST)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
+    try:
+        older = json.loads(data).get("format")
+    except (ValueError, AttributeError, RecursionError):
+        older = None
+    if older == "zkkrum-bundle-1":
+        raise InputError(
+            f"{path}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies "
+            f"protocol 2 ({FORMAT})",
+            "verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity",
+        )
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.params import Acceptance, Detection, Params, Score
+from zkkrum.protocol.widths import Widths
 from zkkrum.toolchain import PAIR
 
 _SCORE_STRUCT = {Score.KRUM_2017: "Krum2017", Score.ALL_PAIRS: "AllPairs"}
@@ -62,30 +63,33 @@ class Circuit:
 
 
 def _render(uses: Sequence[str], numbers: Mapping[str, int], extra: Sequence[str] = ()) -> str:
-    lines = ["//! Constants of one shape, rendered by `zkkrum.circuit`.", *uses, ""]
+    lines = ["//! Constants of one shape, rendered by `zkkrum.proof.circuit`.", *uses, ""]
     lines += [f"pub global {name}: u32 = {value};" for name, value in numbers.items()]
     return "\n".join([*lines, *extra, ""])
 
 
 def _rule_constants(params: Params) -> tuple[list[str], dict[str, int], list[str]]:
-    """Return uses, numbers and declarations of everything that follows the distances."""
-    p, w = params, params.widths()
+    """Return uses, numbers and declarations of everything that follows the values."""
+    p, w = params, Widths.of(params)
     score, detection = _SCORE_STRUCT[p.score], _DETECTION_STRUCT[p.detection]
     uses = [f"use zkkrum::detection::{{{detection}, Thresholds}};", f"use zkkrum::scores::{score};"]
     numbers = {
         "N": p.n,
         "PAIRS": p.pairs,
+        "CLAIMS": p.claims,
         "M": p.m,
         "COUNT": p.neighbours,
-        "LIMB": p.limb,
-        "DISTANCE_BITS": p.distance_bits,
+        "LIMB": w.limb,
+        "DISTANCE_BITS": w.distance,
         "KEY_BITS": w.key,
         "DETECTION_BITS": w.detection,
         "NEAR_BITS": w.near,
         "THRESHOLD_BITS": w.threshold,
     }
     z, gamma = p.z, p.gamma
+    by_selection = str(p.acceptance is Acceptance.SELECTED).lower()
     extra = [
+        f"pub global BY_SELECTION: bool = {by_selection};",
         "pub global THRESHOLDS: Thresholds = Thresholds {",
         f"    z_n: {z.numerator}, z_d: {z.denominator}, gamma_n: {gamma.numerator}, gamma_d: {gamma.denominator},",
         "};",
@@ -95,17 +99,19 @@ def _rule_constants(params: Params) -> tuple[list[str], dict[str, int], list[str
     return uses, numbers, extra
 
 
+def _value_constants(params: Params) -> dict[str, int]:
+    return {"B": params.b, "PACK": params.pack, "GROUP": params.group, "SUM_BITS": params.sum_bits}
+
+
 def round_circuit(params: Params) -> Circuit:
-    """Return the circuit that proves a whole round at once."""
+    """Return the circuit that proves a whole round at once; for rounds of one chunk only."""
     uses, numbers, extra = _rule_constants(params)
-    last = len(params.chunk_range(params.chunks - 1))
-    sizes = {"D": params.d, "B": params.b, "PACK": params.pack, "CHUNK": params.chunk, "CHUNKS": params.chunks}
-    return Circuit("round", _render(uses, {**numbers, **sizes, "LAST": last}, extra))
+    return Circuit("round", _render(uses, {**numbers, "D": params.d, **_value_constants(params)}, extra))
 
 
 def shard_circuit(params: Params, coordinates: int) -> Circuit:
     """Return the circuit of a shard of so many coordinates: one for all full chunks, one for a shorter last."""
-    return Circuit("shard", _render([], {"N": params.n, "K": coordinates, "B": params.b, "PACK": params.pack}))
+    return Circuit("shard", _render([], {"N": params.n, "K": coordinates, **_value_constants(params)}))
 
 
 def verdict_circuit(params: Params) -> Circuit:

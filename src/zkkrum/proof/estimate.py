@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from zkkrum.proof.form import VK, VK_LAST, VK_SHARD, Form, plan
+from zkkrum.proof.form import VK, VK_LAST, VK_SHARD, Form, why
 from zkkrum.proof.jobs import JOB_MEGABYTES
 from zkkrum.protocol import forecast as gates
 from zkkrum.protocol.params import Params
@@ -79,30 +79,27 @@ def gates_within(megabytes: int) -> int:
     return gates.SHARD_GATES if points == 2**15 else int(points * gates.MARGIN)
 
 
-def estimate(params: Params, form: Form | None = None, jobs: int = 2) -> Estimate:
+def estimate(params: Params, jobs: int = 2) -> Estimate:
     """Forecast a round.
 
     Parameters
     ----------
     params
         The round's parameters.
-    form
-        As in `zkkrum.proof.form.plan`.
     jobs
         Proofs at once.
     """
-    decided = plan(params, form)
-    names = NAMES[decided.form]
-    gates_by_key = decided.form.gates(params)
-    circuits = {names[key]: count for key, count in gates_by_key.items()}
-    counts = [(count, decided.form.proofs_of(params, key)) for key, count in gates_by_key.items()]
+    form = Form.of(params)
+    by_key = form.gates(params)
+    circuits = {NAMES[form][key]: count for key, count in by_key.items()}
+    counts = [(count, form.proofs_of(params, key)) for key, count in by_key.items()]
     points = points_for(max(circuits.values()))
     seconds = sum(count * times for count, times in counts) * SECONDS_PER_GATE
     proofs = sum(times for _, times in counts)
     at_once = min(jobs, proofs)
     return Estimate(
-        form=decided.form.value,
-        reason=decided.reason,
+        form=form.value,
+        reason=why(params),
         circuits=circuits,
         proofs=proofs,
         points=points,

@@ -6,7 +6,7 @@ Must not know tools or what is in the files.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
@@ -44,6 +44,11 @@ class Form(str, Enum):
 
     ROUND = "round"
     SHARDED = "sharded"
+
+    @classmethod
+    def of(cls, params: Params) -> Form:
+        """Return the form of a round: one circuit where all coordinates are in one chunk, else shards."""
+        return cls.ROUND if params.chunks == 1 else cls.SHARDED
 
     def circuits(self, params: Params) -> dict[str, Circuit]:
         """Return the circuit of each verification key file of a bundle of this form."""
@@ -100,29 +105,12 @@ def shard_files(t: int) -> tuple[str, str]:
     return f"shards/{t:05d}.proof", f"shards/{t:05d}.public_inputs"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One circuit or shards, and why."""
-
-    form: Form
-    reason: str
-
-
-def plan(params: Params, form: Form | None = None, ceiling: int = forecast.SHARD_GATES) -> Plan:
-    """Decide whether a round is proved in one circuit or in shards.
-
-    Parameters
-    ----------
-    form
-        Forces it; by default one circuit where the forecast stays below ``ceiling``, else shards.
-    """
-    expected = forecast.round_gates(params)
-    if form is not None:
-        return Plan(form, f"as asked for; one circuit would have about {expected:,} gates")
-    if expected <= ceiling:
-        return Plan(Form.ROUND, f"one circuit of about {expected:,} gates fits {ceiling:,}")
-    return Plan(
-        Form.SHARDED,
-        f"one circuit would have about {expected:,} gates, more than {ceiling:,}: "
-        f"{params.chunks:,} shards of {params.chunk:,} coordinates and a verdict",
+def why(params: Params) -> str:
+    """Say in words which form a round has and why: its chunk decides, as it was opened."""
+    one = forecast.round_gates(replace(params, chunk=forecast.whole_chunk(params)))
+    if Form.of(params) is Form.ROUND:
+        return f"all {params.d:,} coordinates are one chunk: one circuit of about {one:,} gates"
+    return (
+        f"{params.chunks:,} shards of {params.chunk:,} coordinates and a verdict; "
+        f"one circuit would have about {one:,} gates"
     )

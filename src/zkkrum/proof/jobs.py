@@ -119,7 +119,7 @@ def _run_job(job: Job, home: Path, tools: Toolchain, keep: bool) -> JobProof:
         verification_key(built, tools)
         folder = _stage(built, home)
     # Nobody else writes here: after a kill -9 a bb of the earlier run may still be at work on the same job.
-    name = f"{job.name}-{secrets.token_hex(4)}"
+    name = f"{job.name.replace(' ', '-')}-{secrets.token_hex(4)}"
     inputs, out = folder / f"{name}.toml", folder / "target" / name
     witness: Path | None = None
     try:

@@ -7,36 +7,63 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from zkkrum.errors import InputError
 from zkkrum.progress import Progress, silent
-from zkkrum.protocol.commitment import Opening, commit, fresh_secret
+from zkkrum.protocol.commitment import Opening, chain, fresh_secret, leaves
 from zkkrum.protocol.params import Round
 from zkkrum.protocol.poseidon2 import Hash
 from zkkrum.protocol.quantize import Integers, quantize
 from zkkrum.rounds.directory import RoundDirectory, clients_of_updates, load_commitments, save_committed
-from zkkrum.rounds.parties import DEFAULT_TERMS, Terms, commit_update, default_clip, open_round
+from zkkrum.rounds.parties import DEFAULT_TERMS, Terms, default_clip, open_round, open_update
 from zkkrum.rounds.roundfile import load_round
-from zkkrum.rounds.updates import Update, check_same_layout, layout_hash
-
-# What is proved
+from zkkrum.rounds.updates import Layout, Update, check_same_layout, layout_hash
 
 
 @dataclass(frozen=True, eq=False)
 class Material:
     """Everything a proof is made from, checked: openings fit their commitments, updates fit the openings.
 
-    ``by_clients`` is False where the server itself made the commitments; ``updates`` is None where none are present.
+    Parameters
+    ----------
+    round, openings
+        The round and every client's opening, in roster order.
+    leaves
+        By client, then chunk: what the commitments are chains of.
+    by_clients
+        False where the server itself made the commitments.
+    updates
+        None where none are present.
     """
 
     round: Round
     openings: Sequence[Opening]
-    commitments: Sequence[int]
+    leaves: Sequence[Sequence[int]]
     by_clients: bool
     updates: Sequence[Update] | None = None
+
+    @classmethod
+    def of_openings(
+        cls,
+        round: Round,
+        openings: Sequence[Opening],
+        hash: Hash,
+        *,
+        by_clients: bool,
+        updates: Sequence[Update] | None = None,
+        progress: Progress = silent,
+    ) -> Material:
+        """Compute the leaves of openings, in roster order."""
+        found = []
+        for i, opening in enumerate(openings):
+            progress("commitments", i, len(openings))
+            found.append(leaves(opening, round.params, hash))
+        progress("commitments", len(openings), len(openings))
+        return cls(round, openings, found, by_clients, updates)
 
     @classmethod
     def commit(
@@ -53,26 +80,40 @@ class Material:
         Raises
         ------
         InputError
-            As `zkkrum.rounds.parties.commit_update`.
+            As `zkkrum.rounds.parties.open_update`.
         """
-        pairs = []
-        for i, update in enumerate(updates):
-            progress("commitments", i, len(updates))
-            pairs.append(commit_update(round, update.client, update, hash))
-        progress("commitments", len(updates), len(updates))
-        return cls(round, [o for o, _ in pairs], [c for _, c in pairs], by_clients, updates)
+        openings = [open_update(round, update.client, update) for update in updates]
+        return cls.of_openings(round, openings, hash, by_clients=by_clients, updates=updates, progress=progress)
 
     @classmethod
     def commit_values(cls, round: Round, q: Integers, hash: Hash, *, by_clients: bool = False) -> Material:
         """Commit to quantized updates of shape (n, d) with fresh salts, in roster order."""
         openings = [Opening(row, fresh_secret()) for row in q]
-        commitments = [commit(round, i, opening, hash) for i, opening in enumerate(openings)]
-        return cls(round, openings, commitments, by_clients)
+        return cls.of_openings(round, openings, hash, by_clients=by_clients)
 
-    @property
+    @cached_property
+    def commitments(self) -> list[bytes]:
+        """The commitments that the openings open, in roster order."""
+        return [chain(self.round.context, i, own) for i, own in enumerate(self.leaves)]
+
+    @cached_property
     def q(self) -> Integers:
         """All quantized updates, shape (n, d)."""
         return np.stack([opening.q for opening in self.openings])
+
+    @property
+    def layout(self) -> Layout | None:
+        """How the coordinates are tensors, where updates are present."""
+        return self.updates[0].layout if self.updates else None
+
+    def check_published(self, commitments: Sequence[bytes]) -> None:
+        """Raise `InputError` naming the first client whose opening is not that of its published commitment."""
+        for client, ours, published in zip(self.round.roster, self.commitments, commitments, strict=True):
+            if ours != published:
+                raise InputError(
+                    f"client {client!r}: its opening does not match its published commitment",
+                    "ask the client for the right opening; without it the round is void",
+                )
 
     def save(self, home: RoundDirectory) -> None:
         """Write parameters, commitments and openings of the round."""
@@ -100,17 +141,12 @@ def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Pr
     round = load_round(home.round_file)
     commitments = load_commitments(home.commitments, round)
     openings = home.load_openings(round)
-    for i, (client, opening) in enumerate(zip(round.roster, openings, strict=True)):
-        progress("commitments", i, len(openings))
-        if commit(round, i, opening, hash) != commitments[i]:
-            raise InputError(
-                f"client {client!r}: its opening does not match its published commitment",
-                "ask the client for the right opening; without it the round is void",
-            )
     updates = home.load_updates(round.roster)
+    material = Material.of_openings(round, openings, hash, by_clients=True, updates=updates, progress=progress)
+    material.check_published(commitments)
     for opening, update in zip(openings, updates or [], strict=False):
         check_same_as_update(round, opening, update)
-    return Material(round, openings, commitments, True, updates)
+    return material
 
 
 def check_same_as_update(round: Round, opening: Opening, update: Update) -> None:

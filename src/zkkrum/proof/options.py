@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zkkrum.proof.form import Form
-
 
 @dataclass(frozen=True)
 class ProveOptions:
@@ -13,8 +11,6 @@ class ProveOptions:
 
     Parameters
     ----------
-    form
-        Forces one circuit or shards; see `zkkrum.proof.form.plan`.
     jobs
         Proofs at once; by default from cores and memory.
     scheduler
@@ -25,7 +21,6 @@ class ProveOptions:
         Keep the private work directory.
     """
 
-    form: Form | None = None
     jobs: int | None = None
     scheduler: str | None = None
     resume: bool = False

@@ -1,4 +1,4 @@
-"""Proving a round: load and check, run the reference, prove one circuit or many shards, verify, write the bundle.
+"""Proving a round: run the reference, prove one circuit or many shards, verify, write bundle and aggregate.
 
 Must not print. Nothing is written before the proof has been checked against the reference and by the verifier.
 """
@@ -18,21 +18,22 @@ from zkkrum.progress import Progress, silent
 from zkkrum.proof.build import build, gates, verification_key
 from zkkrum.proof.bundle import Manifest, is_bundle, write
 from zkkrum.proof.circuit import round_circuit
-from zkkrum.proof.form import PROOF, PUBLIC_INPUTS, Form, Plan, plan
+from zkkrum.proof.form import PROOF, PUBLIC_INPUTS, Form
 from zkkrum.proof.jobs import Job, default_jobs, run_job
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
-from zkkrum.proof.shards import prove_shards
-from zkkrum.proof.statement import Words, encode, round_words, verdict_words
+from zkkrum.proof.shards import prove_shards, public_words
+from zkkrum.proof.statement import Words, encode, round_words
 from zkkrum.proof.verify import Verification, verify
 from zkkrum.proof.witness import round_inputs
 from zkkrum.proof.work import Work, work_directory
 from zkkrum.protocol import forecast
-from zkkrum.protocol.commitment import fresh_secret
 from zkkrum.protocol.float_rule import FloatOutcome, float_krum
 from zkkrum.protocol.krum import Krum, Outcome
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.quantize import clipped_share
+from zkkrum.protocol.transcript import Secrets, Transcript
+from zkkrum.rounds.aggregate import AggregateFile
 from zkkrum.toolchain import Toolchain, gates_for, points_available, points_for
 
 DEFAULT_OPTIONS = ProveOptions()
@@ -42,17 +43,19 @@ DEFAULT_OPTIONS = ProveOptions()
 class Proved:
     """What came of proving; ``outcome`` and ``float_outcome`` are private to the server.
 
-    ``seconds`` by step (``witness`` and ``prove`` summed over proofs, ``wall`` in all); ``clipped`` is the share of
-    clipped entries by client, where raw updates are present.
+    ``aggregate`` is the file of (S, σ), for whoever may hold it; ``accepted`` are the clients it sums. ``seconds`` by
+    step (``witness`` and ``prove`` summed over proofs, ``wall`` in all); ``clipped`` is the share of clipped entries by
+    client, where raw updates are present.
     """
 
     bundle: Path
+    aggregate: Path
     round: Round
     outcome: Outcome
+    accepted: tuple[int, ...]
     float_outcome: FloatOutcome | None
     clipped: Mapping[str, float]
     by_clients: bool
-    plan: Plan
     gates: Mapping[str, int]
     proofs: int
     seconds: Mapping[str, float]
@@ -67,7 +70,7 @@ def prove(
     options: ProveOptions = DEFAULT_OPTIONS,
     progress: Progress = silent,
 ) -> Proved:
-    """Prove a round and write the bundle.
+    """Prove a round and write the bundle, and beside it the aggregate (`aggregate_path`).
 
     Parameters
     ----------
@@ -89,29 +92,27 @@ def prove(
     ):
         raise InputError(f"{bundle}: exists and is not a bundle, or not only that", "choose another path with -o")
     round, p = material.round, material.round.params
-    decided = plan(p, options.form)
-    _require_reference_string(p, decided.form, tools)
+    form = Form.of(p)
+    _require_reference_string(p, tools)
     outcome = Krum(p)(material.q)
-    words: Words
-    with work_directory(
-        bundle, material, decided.form, resume=options.resume, restart=options.restart, keep=options.keep
-    ) as work:
-        if decided.form is Form.ROUND:
-            data, seconds = _one_circuit(material, outcome, tools, work, options.keep, progress)
+    with work_directory(bundle, material, resume=options.resume, restart=options.restart, keep=options.keep) as work:
+        secrets = Secrets.fresh(p) if form is Form.ROUND else work.secrets()
+        transcript = Transcript.of(round, material.openings, material.leaves, outcome, secrets, tools.bb.hash_many)
+        if form is Form.ROUND:
+            data, seconds = _one_circuit(transcript, tools, work, options.keep, progress)
         else:
-            data, seconds = prove_shards(material, outcome, tools, work, options, progress)
-        words = _expected_words(material, outcome, decided.form, data)
+            data, seconds = prove_shards(transcript, tools, work, options, progress)
         counts = {}
-        for name, circuit in decided.form.circuits(p).items():
+        for name, circuit in form.circuits(p).items():
             built = build(circuit, tools)
             counts[name], data[name] = gates(built, tools), verification_key(built, tools)
         manifest = Manifest.describe(
             round,
-            form=decided.form,
             by_clients=material.by_clients,
             commitments=material.commitments,
+            aggregate=transcript.commitments[-1],
             verdict=outcome.verdict,
-            words=words,
+            words=_top_words(transcript),
             gates=counts,
             files=data,
             seconds=seconds,
@@ -121,25 +122,36 @@ def prove(
             checked = verify(folder, tools, jobs=default_jobs(2), progress=progress)
             if not checked.ok:
                 raise ToolFailedError(f"the new proof does not verify: {checked.reason}", "nothing was written")
+            # Before the bundle takes its name: σ exists nowhere else.
+            aggregate = aggregate_path(bundle)
+            layout = material.layout or ()
+            AggregateFile(transcript.aggregate, len(transcript.accepted), p.b, round.clip, layout).save(aggregate)
     updates = material.updates
     return Proved(
         bundle,
+        aggregate,
         round,
         outcome,
+        transcript.accepted,
         float_krum(np.stack([u.vector for u in updates]), p) if updates else None,
         {u.client: clipped_share(u.vector, round.clip) for u in updates or []},
         material.by_clients,
-        decided,
         counts,
-        1 if decided.form is Form.ROUND else p.chunks + 1,
+        form.proofs(p),
         {**seconds, "wall": time.perf_counter() - started},
         checked,
         work.path if options.keep else None,
     )
 
 
-def _require_reference_string(params: Params, form: Form, tools: Toolchain) -> None:
+def aggregate_path(bundle: Path) -> Path:
+    """Return where the aggregate of a bundle goes: beside it, and named after it unless it is called ``bundle``."""
+    return bundle.with_name("aggregate.npz" if bundle.name == "bundle" else f"{bundle.name}.aggregate.npz")
+
+
+def _require_reference_string(params: Params, tools: Toolchain) -> None:
     """Look for the points of the largest circuit before anything runs; say what fits where they are too few."""
+    form = Form.of(params)
     largest = max(form.gates(params).values())
     try:
         tools.reference_string(points_for(largest))
@@ -152,41 +164,30 @@ def _require_reference_string(params: Params, form: Form, tools: Toolchain) -> N
         raise ReferenceStringError(
             f"a circuit of about {largest:,} gates is needed: {error.message}; "
             f"at n = {params.n} and b = {params.b} the points at hand prove {fits} in one circuit"
-            + (", more in shards" if form is Form.ROUND and d else ""),
+            + (f", more in shards: open the round with --shard-gates {available}" if form is Form.ROUND else ""),
             error.hint,
         ) from error
 
 
-def _expected_words(material: Material, outcome: Outcome, form: Form, data: Mapping[str, bytes]) -> Words:
-    """Return the public inputs by the reference; refuse where the circuit's differ."""
-    found = data[PUBLIC_INPUTS]
-    if form is Form.ROUND:
-        words = round_words(material.round, material.commitments, outcome.verdict)
-    else:
-        n = material.round.params.n
-        rho, link = (int.from_bytes(found[32 * k : 32 * k + 32], "big") for k in (n + 1, n + 3))
-        words = verdict_words(material.round, material.commitments, rho, link, outcome.verdict)
-    if found != encode(words):
+def _top_words(transcript: Transcript) -> Words:
+    """Return the public inputs of the proof that has the outputs, by the reference."""
+    if transcript.links is None:
+        leaves, verdict = transcript.leaves_of_chunk(0), transcript.outcome.verdict
+        return round_words(transcript.round, transcript.statement, leaves, verdict)
+    return next(words for _, words in public_words(transcript))
+
+
+def _one_circuit(
+    transcript: Transcript, tools: Toolchain, work: Work, keep: bool, progress: Progress
+) -> tuple[dict[str, bytes], dict[str, float]]:
+    progress("proofs", 0, 1)
+    inputs = round_inputs(transcript, tools.bb.hash_many)
+    job = Job("round", round_circuit(transcript.round.params), inputs, threads=default_jobs(1 << 30))
+    done = run_job(job, work.path, tools, keep)
+    if done.public_inputs != encode(_top_words(transcript)):
         raise ToolFailedError(
             "the circuit's outputs and the NumPy reference differ: this is a bug, and nothing was written",
             "please report it with the parameters of the round",
         )
-    return words
-
-
-# The two forms
-
-
-def _one_circuit(
-    material: Material, outcome: Outcome, tools: Toolchain, work: Work, keep: bool, progress: Progress
-) -> tuple[dict[str, bytes], dict[str, float]]:
-    progress("proof", 0, 1)
-    round = material.round
-    inputs = round_inputs(round, material.openings, material.commitments, outcome, fresh_secret(), tools.bb.hash_many)
-    job = Job("round", round_circuit(round.params), inputs, threads=default_jobs(1 << 30))
-    done = run_job(job, work.path, tools, keep)
-    progress("proof", 1, 1)
-    return {PROOF: done.proof, PUBLIC_INPUTS: done.public_inputs}, {
-        "witness": done.witness,
-        "prove": done.prove,
-    }
+    progress("proofs", 1, 1)
+    return {PROOF: done.proof, PUBLIC_INPUTS: done.public_inputs}, {"witness": done.witness, "prove": done.prove}

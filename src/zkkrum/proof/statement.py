@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from zkkrum.protocol.field import from_bytes, to_bytes
+from zkkrum.protocol.challenge import Challenge
+from zkkrum.protocol.field import P, from_bytes, to_bytes
 from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import Detection, Round
+from zkkrum.protocol.params import Acceptance, Detection, Round
 
 Words = list[tuple[str, int]]
 """Named field elements, in order."""
@@ -19,30 +20,53 @@ Words = list[tuple[str, int]]
 # The public inputs of each circuit, in the protocol's order
 
 
-def round_words(round: Round, commitments: Sequence[int], verdict: Verdict) -> Words:
-    """Return the public inputs of the `round` circuit."""
-    return [("context", round.context), *_commitment_words(round, commitments), *_output_words(verdict)]
+def round_words(round: Round, statement: int, leaves: Sequence[int], verdict: Verdict) -> Words:
+    """Return the public inputs of the `round` circuit; ``leaves`` are one a client, then the aggregate's."""
+    return [("statement", statement), *_leaf_words(round, leaves), *_output_words(verdict)]
 
 
-def verdict_words(round: Round, commitments: Sequence[int], rho: int, last_link: int, verdict: Verdict) -> Words:
+def shard_words(round: Round, public: PublicChallenge, leaves: Sequence[int], before: int, after: int) -> Words:
+    """Return the public inputs of the `shard` circuit; ``leaves`` as in `round_words`, of one chunk."""
+    links = [("link_before", before), ("link_after", after)]
+    return [*public.words(round), *_leaf_words(round, leaves), *links]
+
+
+def verdict_words(round: Round, statement: int, public: PublicChallenge, link: int, verdict: Verdict) -> Words:
     """Return the public inputs of the `verdict` circuit."""
-    head = [("context", round.context), *_commitment_words(round, commitments)]
-    return [*head, ("rho", rho), ("chunks", round.params.chunks), ("link", last_link), *_output_words(verdict)]
+    return [("statement", statement), *public.words(round), ("link", link), *_output_words(verdict)]
 
 
-def shard_words(round: Round, t: int, rho: int, leaves: Sequence[int], before: int, after: int) -> Words:
-    """Return the public inputs of the `shard` circuit of chunk t."""
-    named = [(f"leaf[{client}]", leaf) for client, leaf in zip(round.roster, leaves, strict=True)]
-    head = [("context", round.context), ("t", t), ("rho", rho)]
-    return [*head, *named, ("link_before", before), ("link_after", after)]
-
-
-def _commitment_words(round: Round, commitments: Sequence[int]) -> Words:
-    return [(f"commitment[{client}]", c) for client, c in zip(round.roster, commitments, strict=True)]
+def _leaf_words(round: Round, leaves: Sequence[int]) -> Words:
+    names = [f"leaf[{client}]" for client in round.roster]
+    return list(zip([*names, "leaf_of_aggregate"], leaves, strict=True))
 
 
 def _output_words(verdict: Verdict) -> Words:
     return list(zip(("malicious", "flagged", "selected"), verdict.public_words(), strict=True))
+
+
+@dataclass(frozen=True)
+class PublicChallenge:
+    """What a sharded round shows of its challenges: ρ, x_1 … x_(n-1), s'."""
+
+    rho: int
+    x: tuple[int, ...]
+    scaled_s: int
+
+    def words(self, round: Round) -> Words:
+        """Return them by name."""
+        named = [(f"x[{client}]", value) for client, value in zip(round.roster[1:], self.x, strict=True)]
+        return [("rho", self.rho), *named, ("s", self.scaled_s)]
+
+    @classmethod
+    def of(cls, challenge: Challenge) -> PublicChallenge:
+        """Take what is public."""
+        return cls(challenge.rho, challenge.x[1:], challenge.scaled_s)
+
+    @classmethod
+    def parse(cls, words: Sequence[int]) -> PublicChallenge:
+        """Take ρ, x and s' from n + 1 words."""
+        return cls(words[0], tuple(words[1:-1]), words[-1])
 
 
 def encode(words: Words) -> bytes:
@@ -51,30 +75,63 @@ def encode(words: Words) -> bytes:
 
 
 @dataclass(frozen=True)
+class RoundInputs:
+    """What the public inputs of a `round` proof say, still to be believed by nobody."""
+
+    leaves: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, data: bytes, n: int) -> RoundInputs:
+        """Split the public inputs of a round of n clients; `ValueError` for another size or a word >= p."""
+        words = _canonical(data, n + 5)
+        return cls(tuple(words[1 : n + 2]))
+
+
+@dataclass(frozen=True)
 class ShardInputs:
     """What the public inputs of a shard say, still to be believed by nobody."""
 
-    t: int
-    rho: int
+    public: PublicChallenge
     leaves: tuple[int, ...]
     before: int
     after: int
 
     @classmethod
     def parse(cls, data: bytes, n: int) -> ShardInputs:
-        """Split the public inputs of a shard of n clients; `ValueError` for another size."""
-        words = from_bytes(data)
-        if len(words) != n + 5:
-            raise ValueError(f"expected {n + 5} words, found {len(words)}")
-        return cls(words[1], words[2], tuple(words[3:-2]), words[-2], words[-1])
+        """Split the public inputs of a shard of n clients; `ValueError` for another size or a word >= p."""
+        words = _canonical(data, 2 * n + 4)
+        return cls(PublicChallenge.parse(words[: n + 1]), tuple(words[n + 1 : -2]), words[-2], words[-1])
 
 
-def statement(round: Round, verdict: Verdict) -> str:
-    """Say in words what a valid proof states."""
+@dataclass(frozen=True)
+class VerdictInputs:
+    """What the public inputs of a verdict say, still to be believed by nobody."""
+
+    public: PublicChallenge
+    link: int
+
+    @classmethod
+    def parse(cls, data: bytes, n: int) -> VerdictInputs:
+        """Split the public inputs of a verdict of n clients; `ValueError` for another size or a word >= p."""
+        words = _canonical(data, n + 6)
+        return cls(PublicChallenge.parse(words[1 : n + 2]), words[n + 2])
+
+
+def _canonical(data: bytes, count: int) -> list[int]:
+    if len(data) != 32 * count:
+        raise ValueError(f"expected {32 * count} bytes, found {len(data)}")
+    words = from_bytes(data)
+    if any(word >= P for word in words):
+        raise ValueError("a word is not below the field modulus")
+    return words
+
+
+def sentence(round: Round, verdict: Verdict, aggregate: bytes) -> str:
+    """Say in words what a valid proof states; ``aggregate`` is A. Client ids are quoted, lest one read as a word."""
     p = round.params
 
     def names(clients: Sequence[int]) -> str:
-        return ", ".join(round.roster[i] for i in clients)
+        return ", ".join(repr(round.roster[i]) for i in clients)
 
     gamma = f", gamma = {p.gamma}" if p.detection is Detection.MAD else ""
     rules = f"score {p.score.value} (f = {p.f}), detection {p.detection.value} (z = {p.z}{gamma})"
@@ -85,8 +142,16 @@ def statement(round: Round, verdict: Verdict) -> str:
     else:
         outcome = "honest: nobody is flagged"
     kind = "Krum" if p.m == 1 else f"Multi-Krum (m = {p.m})"
+    accepted = verdict.accepted(p)
+    if p.acceptance is Acceptance.SELECTED:
+        who = f"accepted are the selected that are not flagged: {names(accepted)}"
+    elif verdict.flagged:
+        who = f"accepted are all but the flagged ({len(accepted)} of {p.n})"
+    else:
+        who = f"accepted are all {p.n}"
     return (
         f"In round 0x{round.round_id.hex()}, on the very updates behind the {p.n} commitments (d = {p.d} coordinates, "
         f"b = {p.b} bits, clip {round.clip:g}), under {rules}, the verdict is: {outcome}. "
-        f"{kind} selects: {names(verdict.selected)}."
+        f"{kind} selects: {names(verdict.selected)}. For the aggregate {who}; the sum of their committed values is "
+        f"what A = 0x{aggregate.hex()} commits to."
     )

@@ -15,16 +15,25 @@ from pathlib import Path
 from zkkrum.errors import InputError
 from zkkrum.progress import Progress, silent
 from zkkrum.proof.bundle import Manifest, read_file, read_manifest
-from zkkrum.proof.form import PUBLIC_INPUTS, Form, Part, shard_files
+from zkkrum.proof.form import PUBLIC_INPUTS, Form, Part, shard_part
 from zkkrum.proof.keys import expected_key_hash
-from zkkrum.proof.statement import ShardInputs, Words, encode, round_words, statement, verdict_words
+from zkkrum.proof.statement import (
+    RoundInputs,
+    ShardInputs,
+    VerdictInputs,
+    encode,
+    round_words,
+    sentence,
+    verdict_words,
+)
 from zkkrum.protocol.challenge import FIRST_LINK
-from zkkrum.protocol.commitment import of_leaves
-from zkkrum.protocol.field import from_bytes, from_hex, to_hex
+from zkkrum.protocol.commitment import chain, statement
+from zkkrum.protocol.field import from_bytes, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
+from zkkrum.rounds.aggregate import load_aggregate
 from zkkrum.rounds.directory import read_commitments
-from zkkrum.rounds.roundfile import load_round
+from zkkrum.rounds.roundfile import load_round, parse_bytes
 from zkkrum.toolchain import Toolchain
 
 
@@ -38,10 +47,14 @@ class Verification:
         The answer; ``reason`` is empty where it is yes.
     statement
         What was proved, in words; empty where nothing was.
-    round, verdict, commitments
-        What the proof is about, where the manifest could be read.
+    round, verdict, form, aggregate
+        What was proved; ``aggregate`` is A.
+    commitments_by
+        Who committed, by the bundle's own word.
     commitments_compared, round_compared
         Whether an outside source was compared; without both, the bundle is only consistent with itself.
+    aggregate_compared
+        Whether (S, σ) was compared with A; without it nothing is known of any model.
     """
 
     ok: bool
@@ -51,8 +64,10 @@ class Verification:
     verdict: Verdict | None = None
     form: Form | None = None
     commitments_by: str = ""
+    aggregate: bytes = b""
     commitments_compared: bool = False
     round_compared: bool = False
+    aggregate_compared: bool = False
 
 
 class _Rejected(Exception):
@@ -65,6 +80,7 @@ def verify(
     *,
     commitments: Path | None = None,
     round_file: Path | None = None,
+    aggregate: Path | None = None,
     expect: str | None = None,
     jobs: int = 2,
     progress: Progress = silent,
@@ -79,6 +95,8 @@ def verify(
         Folder of commitments that the clients published, to compare with.
     round_file
         The round's published ``round.toml``, to compare with.
+    aggregate
+        An ``aggregate.npz``, to compare with what was proved.
     expect
         ``"honest"`` or ``"malicious"``: reject a valid proof of the other verdict.
     jobs
@@ -87,16 +105,55 @@ def verify(
     Raises
     ------
     InputError
-        If the bundle's folder, ``commitments`` or ``round_file`` cannot be read.
+        If the bundle's folder, ``commitments`` or ``round_file`` cannot be read, or the bundle is of another protocol.
     ReferenceStringError
         If the key must be rebuilt and there are no points for it.
     """
-    claimed: Manifest | None = None
+    form: Form | None = None
     try:
         claimed = _manifest(path)
-        return _verify(path, claimed, tools, commitments, round_file, expect, jobs, progress)
+        form = Form(claimed.form)
+        claim = _claims(claimed)
+        if round_file:
+            _same_round(claim.round, load_round(round_file), round_file)
+        if commitments:
+            _same_commitments(claim, commitments)
+        data = _read_files(path, claimed, claim.round)
+        _check_words(claimed, claim, data)
+        _check_keys(form, claim.round, data, tools, progress)
+        _check_proofs(form, claim.round, data, tools, jobs, progress)
+        if aggregate:
+            _check_aggregate(claim, aggregate, tools)
+        if expect and claim.verdict.malicious != (expect == "malicious"):
+            raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
     except _Rejected as rejected:
-        return Verification(False, str(rejected), form=Form(claimed.form) if claimed else None)
+        return Verification(False, str(rejected), form=form)
+    return Verification(
+        True,
+        statement=sentence(claim.round, claim.verdict, claim.aggregate),
+        round=claim.round,
+        verdict=claim.verdict,
+        form=form,
+        aggregate=claim.aggregate,
+        commitments_by=claimed.commitments_by,
+        commitments_compared=commitments is not None,
+        round_compared=round_file is not None,
+        aggregate_compared=aggregate is not None,
+    )
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """What the manifest says was proved, well-formed and not yet believed."""
+
+    round: Round
+    commitments: Sequence[bytes]
+    aggregate: bytes
+    verdict: Verdict
+
+    @property
+    def statement(self) -> int:
+        return statement(self.round.context, self.commitments, self.aggregate)
 
 
 def _manifest(path: Path) -> Manifest:
@@ -106,106 +163,68 @@ def _manifest(path: Path) -> Manifest:
         raise _Rejected(f"manifest: {error}") from error
 
 
-def _verify(
-    path: Path,
-    claimed: Manifest,
-    tools: Toolchain,
-    commitments_folder: Path | None,
-    round_file: Path | None,
-    expect: str | None,
-    jobs: int,
-    progress: Progress,
-) -> Verification:
-    form = Form(claimed.form)
-    round, commitments, verdict = _claims(claimed)
-    if round_file:
-        _same_round(round, load_round(round_file), round_file)
-    if commitments_folder:
-        published = read_commitments(commitments_folder, round.roster)
-        for client, ours, (context, theirs) in zip(round.roster, commitments, published, strict=True):
-            if context != round.context:
-                raise _Rejected(
-                    f"commitment of {client!r}: published under another context than the bundle's "
-                    "(another round, roster or parameters)"
-                )
-            if ours != theirs:
-                raise _Rejected(f"commitment of {client!r}: the bundle's is not the one in {commitments_folder}")
-
-    data = _read_files(path, claimed, round)
-    words = (
-        round_words(round, commitments, verdict)
-        if form is Form.ROUND
-        else _check_chain(round, commitments, verdict, data)
-    )
-    _same_words(words, data[PUBLIC_INPUTS])
-    if [(w.name, w.value) for w in claimed.public_inputs] != [(name, to_hex(value)) for name, value in words]:
-        raise _Rejected("manifest: its named public inputs are not those of the proof")
-
-    gates = form.gates(round.params)
-    for name, circuit in form.circuits(round.params).items():
-        progress("keys", 0, 0)
-        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, gates[name], tools):
-            raise _Rejected(f"{name}: not the verification key of this statement (circuit {circuit.crate!r})")
-    _check_proofs(form, round, data, tools, jobs, progress)
-
-    if expect and verdict.malicious != (expect == "malicious"):
-        raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
-    return Verification(
-        True,
-        statement=statement(round, verdict),
-        round=round,
-        verdict=verdict,
-        form=form,
-        commitments_by=claimed.commitments_by,
-        commitments_compared=commitments_folder is not None,
-        round_compared=round_file is not None,
-    )
-
-
-def _claims(claimed: Manifest) -> tuple[Round, list[int], Verdict]:
+def _claims(claimed: Manifest) -> _Claim:
     """Turn the manifest's claims into checked values."""
     try:
         round = claimed.round.round()
+        if [entry.client for entry in claimed.commitments] != list(round.roster):
+            raise _Rejected("manifest: its commitments are not those of the roster, in roster order")
+        commitments = [parse_bytes(entry.commitment, 32, "commitment") for entry in claimed.commitments]
+        aggregate = parse_bytes(claimed.aggregate, 32, "aggregate")
     except InputError as error:
         raise _Rejected(f"manifest: {error.message}") from error
-    if [entry.client for entry in claimed.commitments] != list(round.roster):
-        raise _Rejected("manifest: its commitments are not those of the roster, in roster order")
+    if claimed.form != Form.of(round.params).value:
+        chunks = f"d = {round.params.d} in chunks of {round.params.chunk} makes {round.params.chunks}"
+        raise _Rejected(f"manifest: form: {chunks}, so it is not {claimed.form!r}")
     position = {client: i for i, client in enumerate(round.roster)}
-    try:
-        commitments = [from_hex(entry.commitment) for entry in claimed.commitments]
-        flagged, selected = (
-            tuple(sorted(position[client] for client in clients))
-            for clients in (claimed.verdict.flagged, claimed.verdict.selected)
-        )
-    except ValueError as error:
-        raise _Rejected(f"manifest: commitment: {error}") from error
-    except KeyError as error:
-        raise _Rejected(f"manifest: verdict: client {error} is not in the roster") from error
-    if len(set(flagged)) != len(flagged) or len(set(selected)) != len(selected):
-        raise _Rejected("manifest: verdict: a client is named twice")
-    return round, commitments, Verdict(claimed.verdict.malicious, flagged, selected)
+
+    def numbers(clients: Sequence[str]) -> tuple[int, ...]:
+        if strangers := [client for client in clients if client not in position]:
+            raise _Rejected(f"manifest: verdict: client {strangers[0]!a} is not in the roster")
+        if len(set(clients)) != len(clients):
+            raise _Rejected("manifest: verdict: a client is named twice")
+        return tuple(sorted(position[client] for client in clients))
+
+    said = claimed.verdict
+    verdict = Verdict(said.malicious, numbers(said.flagged), numbers(said.selected))
+    if numbers(said.accepted) != verdict.accepted(round.params):
+        raise _Rejected("manifest: verdict: accepted does not follow from flagged and selected")
+    return _Claim(round, commitments, aggregate, verdict)
 
 
 def _same_round(ours: Round, published: Round, source: Path) -> None:
     if ours.context == published.context:
         return
+    names = ("clip", "roster", "round_id", "subject", "chain_id", "contract")
     pairs = [("parameters", ours.params, published.params)]
-    pairs += [
-        (name, getattr(ours, name), getattr(published, name)) for name in ("clip", "roster", "round_id", "subject")
-    ]
-    pairs += [(name, getattr(ours, name), getattr(published, name)) for name in ("chain_id", "contract")]
+    pairs += [(name, getattr(ours, name), getattr(published, name)) for name in names]
     different = [name for name, a, b in pairs if a != b]
     raise _Rejected(f"round: {', '.join(different)} of the bundle differ from {source}")
+
+
+def _same_commitments(claim: _Claim, folder: Path) -> None:
+    published = read_commitments(folder, claim.round.roster)
+    for client, ours, (context, theirs) in zip(claim.round.roster, claim.commitments, published, strict=True):
+        if context != claim.round.context:
+            raise _Rejected(
+                f"commitment of {client!r}: published under another context than the bundle's "
+                "(another round, roster or parameters)"
+            )
+        if ours != theirs:
+            raise _Rejected(f"commitment of {client!r}: the bundle's is not the one in {folder}")
 
 
 def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]:
     """Read exactly the files this form has, and compare them with the manifest's hashes."""
     p = round.params
-    form = Form(claimed.form)
+    form = Form.of(p)
     if form is Form.SHARDED:
-        shards = sum(name.endswith(".proof") for name in claimed.files)
+        shards = sum(name.startswith("shards/") and name.endswith(".proof") for name in claimed.files)
         if shards != p.chunks:
-            raise _Rejected(f"shards: d = {p.d} in chunks of {p.chunk} makes {p.chunks}, found {shards}")
+            raise _Rejected(
+                f"shards: d = {p.d} in chunks of {p.chunk} makes {p.chunks}, found {shards}: a verdict without all its "
+                "shards proves nothing"
+            )
     wanted = form.files(p)
     if different := set(wanted) ^ set(claimed.files):
         name = min(different)
@@ -222,48 +241,71 @@ def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]
     return data
 
 
-def _same_words(words: Words, found: bytes) -> None:
-    """Compare the public inputs we assembled with the bundle's, byte by byte."""
-    if found == encode(words):
-        return
-    if len(found) != 32 * len(words):
-        raise _Rejected(f"public_inputs: expected {32 * len(words)} bytes, found {len(found)}")
-    name = next(name for (name, ours), theirs in zip(words, from_bytes(found), strict=True) if ours != theirs)
-    raise _Rejected(f"public_inputs: {name} is not that of this round")
+def _check_words(claimed: Manifest, claim: _Claim, data: Mapping[str, bytes]) -> None:
+    """Check every public input: what we know we assemble, what we cannot know must fit together."""
+    round, n = claim.round, claim.round.params.n
+    found = data[PUBLIC_INPUTS]
+    try:
+        if Form.of(round.params) is Form.ROUND:
+            leaves = RoundInputs.parse(found, n).leaves
+            _check_leaves(claim, [leaves])
+            words = round_words(round, claim.statement, leaves, claim.verdict)
+        else:
+            top = VerdictInputs.parse(found, n)
+            _check_leaves(claim, _leaves_of_chain(round, top, data))
+            words = verdict_words(round, claim.statement, top.public, top.link, claim.verdict)
+    except ValueError as error:
+        raise _Rejected(f"{PUBLIC_INPUTS}: {error}") from error
+    if found != encode(words):
+        name = next(name for (name, ours), theirs in zip(words, from_bytes(found), strict=True) if ours != theirs)
+        raise _Rejected(f"{PUBLIC_INPUTS}: {name} is not that of this round")
+    if [(w.name, w.value) for w in claimed.public_inputs] != [(name, to_hex(value)) for name, value in words]:
+        raise _Rejected("manifest: its named public inputs are not those of the proof")
 
 
-def _check_chain(round: Round, commitments: Sequence[int], verdict: Verdict, data: Mapping[str, bytes]) -> Words:
-    """Check everything that links the shards to the commitments and the verdict; return the verdict's words."""
-    p = round.params
-    verdict_found = from_bytes(data[PUBLIC_INPUTS]) if len(data[PUBLIC_INPUTS]) % 32 == 0 else []
-    if len(verdict_found) != p.n + 7:
-        raise _Rejected(f"public_inputs: expected {32 * (p.n + 7)} bytes, found {len(data[PUBLIC_INPUTS])}")
-    rho = verdict_found[p.n + 1]
-    leaves: list[tuple[int, ...]] = []
+def _leaves_of_chain(round: Round, top: VerdictInputs, data: Mapping[str, bytes]) -> list[tuple[int, ...]]:
+    """Check that every shard has the verdict's challenges and starts where the one before ends; return the leaves."""
+    leaves = []
     link = FIRST_LINK
-    for t in range(p.chunks):
-        name = shard_files(t)[1]
+    for t in range(round.params.chunks):
+        part = shard_part(round.params, t)
         try:
-            shard = ShardInputs.parse(data[name], p.n)
+            shard = ShardInputs.parse(data[part.public_inputs], round.params.n)
         except ValueError as error:
-            raise _Rejected(f"{name}: {error}") from error
-        if shard.t != t:
-            raise _Rejected(f"shard {t}: its proof is for shard {shard.t}")
-        if from_bytes(data[name])[0] != round.context:
-            raise _Rejected(f"shard {t}: its context is not that of this round")
-        if shard.rho != rho:
-            raise _Rejected(f"shard {t}: its rho is not the verdict's")
+            raise _Rejected(f"{part.public_inputs}: {error}") from error
+        for (name, ours), (_, theirs) in zip(top.public.words(round), shard.public.words(round), strict=True):
+            if ours != theirs:
+                raise _Rejected(f"shard {t}: its {name} is not the verdict's")
         if shard.before != link:
             where = "the constant c_0" if t == 0 else f"where shard {t - 1} ends"
             raise _Rejected(f"shard {t}: the chain is broken: it does not start at {where}")
         link = shard.after
         leaves.append(shard.leaves)
-    for i, client in enumerate(round.roster):
-        if of_leaves(round.context, i, [leaf[i] for leaf in leaves]) != commitments[i]:
-            raise _Rejected(f"commitment of {client!r}: the leaves of the shards do not make it up")
-    if verdict_found[p.n + 3] != link:
+    if top.link != link:
         raise _Rejected("verdict: the chain is broken: it does not start where the last shard ends")
-    return verdict_words(round, commitments, rho, link, verdict)
+    return leaves
+
+
+def _check_leaves(claim: _Claim, leaves: Sequence[Sequence[int]]) -> None:
+    """Check that commitments and A are the chains over the leaves, which are given by chunk."""
+    context, roster = claim.round.context, claim.round.roster
+    for i, own in enumerate(zip(*leaves, strict=True)):
+        if i == len(roster):
+            if chain(context, i, own) != claim.aggregate:
+                raise _Rejected("aggregate: the leaves of the proof do not make up A")
+        elif chain(context, i, own) != claim.commitments[i]:
+            raise _Rejected(f"commitment of {roster[i]!r}: the leaves of the proof do not make it up")
+
+
+def _check_keys(form: Form, round: Round, data: Mapping[str, bytes], tools: Toolchain, progress: Progress) -> None:
+    """Compare each key with the one that this installed package stands for."""
+    gates = form.gates(round.params)
+    circuits = form.circuits(round.params)
+    for done, (name, circuit) in enumerate(circuits.items()):
+        progress("keys", done, len(circuits))
+        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, gates[name], tools):
+            raise _Rejected(f"{name}: not the verification key of this statement (circuit {circuit.crate!r})")
+    progress("keys", len(circuits), len(circuits))
 
 
 def _check_proofs(
@@ -281,3 +323,15 @@ def _check_proofs(
                 pool.shutdown(cancel_futures=True)
                 raise _Rejected(f"{part.name}: bb refutes it: the proof does not hold for these public inputs")
             progress("proofs", done, len(work))
+
+
+def _check_aggregate(claim: _Claim, path: Path, tools: Toolchain) -> None:
+    """Check an aggregate's file against what was proved: the range of S, then A, then how many it sums."""
+    try:
+        found = load_aggregate(path, claim.round)
+    except InputError as error:
+        raise _Rejected(f"aggregate: {error.message}") from error
+    if found.aggregate.commitment(claim.round, tools.bb.hash_many) != claim.aggregate:
+        raise _Rejected(f"aggregate: {path} is not what A commits to")
+    if found.count != (count := len(claim.verdict.accepted(claim.round.params))):
+        raise _Rejected(f"aggregate: {path} counts {found.count} accepted clients, the proof {count}")

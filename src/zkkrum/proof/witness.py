@@ -10,12 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zkkrum.protocol.challenge import Chain, challenges, rho
-from zkkrum.protocol.commitment import Opening, circuit_values, leaf_salts
+from zkkrum.protocol.commitment import circuit_values
 from zkkrum.protocol.field import P
-from zkkrum.protocol.krum import Mad, Outcome, lower_median, nearest, pair_list
-from zkkrum.protocol.params import Params, Round, Score
+from zkkrum.protocol.krum import Mad, Outcome, lower_median, nearest
+from zkkrum.protocol.params import Params, Score
 from zkkrum.protocol.poseidon2 import Hash
+from zkkrum.protocol.transcript import Transcript
 
 Inputs = Mapping[str, Any]
 """Inputs of a circuit: integers, nested sequences of them, or nested mappings (Noir structs)."""
@@ -84,64 +84,71 @@ def rule_inputs(outcome: Outcome, params: Params) -> Inputs:
     }
 
 
-def round_inputs(
-    round: Round, openings: Sequence[Opening], commitments: Sequence[int], outcome: Outcome, blind: int, hash: Hash
-) -> Inputs:
+def _opened_chunk(transcript: Transcript, t: int, hash: Hash) -> dict[str, Any]:
+    """Return the inputs that open the leaves of chunk t."""
+    p, chunk = transcript.round.params, transcript.round.params.chunk_range(t)
+    *salts, salt_of_sum = hash(
+        [(salt, t) for salt in (*(o.salt for o in transcript.openings), transcript.secrets.salt)]
+    )
+    *own, leaf_of_sum = transcript.leaves_of_chunk(t)
+    return {
+        "leaves": own,
+        "leaf_of_sum": leaf_of_sum,
+        "values": [circuit_values(o.q[chunk.start : chunk.stop], p.b).tolist() for o in transcript.openings],
+        "salts": salts,
+        "words_of_sum": transcript.aggregate.words(p, t),
+        "salt_of_sum": salt_of_sum,
+    }
+
+
+def _scaled(transcript: Transcript) -> dict[str, Any]:
+    return {"scaled": transcript.challenge.x[1:], "scaled_s": transcript.challenge.scaled_s}
+
+
+def _claimed(transcript: Transcript) -> dict[str, Any]:
+    return {"blind": transcript.secrets.blind, "claims": transcript.claims, "combined": transcript.challenge.combined}
+
+
+def round_inputs(transcript: Transcript, hash: Hash) -> Inputs:
     """Return all inputs of the `round` circuit."""
-    p = round.params
-    distances = pair_list(outcome.distances)
     return {
-        "context": round.context,
-        "commitments": commitments,
-        "values": [circuit_values(o.q, p.b).tolist() for o in openings],
-        "salts": [leaf_salts(o.salt, p.chunks, hash) for o in openings],
-        "blind": blind,
-        "distances": distances,
-        "last_challenge": challenges(rho(p, commitments, distances, blind, hash), p.n)[-1],
-        **rule_inputs(outcome, p),
+        "statement": transcript.statement,
+        **_opened_chunk(transcript, 0, hash),
+        **_claimed(transcript),
+        **_scaled(transcript),
+        **rule_inputs(transcript.outcome, transcript.round.params),
     }
 
 
-def shard_inputs(
-    round: Round,
-    t: int,
-    openings: Sequence[Opening],
-    chain: Chain,
-    leaves: Sequence[int],
-    hash: Hash,
-) -> Inputs:
-    """Return all inputs of the `shard` circuit of chunk t; ``leaves`` are those of this chunk, one a client."""
-    p, chunk = round.params, round.params.chunk_range(t)
+def shard_inputs(transcript: Transcript, t: int, hash: Hash) -> Inputs:
+    """Return all inputs of the `shard` circuit of chunk t."""
+    links = transcript.sharded_links
     return {
-        "_context": round.context,
-        "t": t,
-        "rho": chain.rho,
-        "leaves": leaves,
-        "link_before": chain.links[t],
-        "link_after": chain.links[t + 1],
-        "values": [circuit_values(o.q[chunk.start : chunk.stop], p.b).tolist() for o in openings],
-        "salts": hash([(o.salt, t) for o in openings]),
-        "last_challenge": challenges(chain.rho, p.n)[-1],
-        "sum_before": chain.sums[t],
-        "blind_before": chain.blinds[t],
-        "blind_after": chain.blinds[t + 1],
+        "rho": transcript.challenge.rho,
+        **_scaled(transcript),
+        **_opened_chunk(transcript, t, hash),
+        "link_before": links.links[t],
+        "link_after": links.links[t + 1],
+        "form_before": links.forms[t],
+        "residue_before": links.residues[t],
+        "blind_before": links.blinds[t],
+        "blind_after": links.blinds[t + 1],
     }
 
 
-def verdict_inputs(round: Round, commitments: Sequence[int], outcome: Outcome, chain: Chain) -> Inputs:
+def verdict_inputs(transcript: Transcript) -> Inputs:
     """Return all inputs of the `verdict` circuit."""
-    p = round.params
+    links = transcript.sharded_links
     return {
-        "_context": round.context,
-        "commitments": commitments,
-        "rho": chain.rho,
-        "chunks": p.chunks,
-        "link": chain.links[-1],
-        "blind": chain.blind,
-        "link_blind": chain.blinds[-1],
-        "distances": pair_list(outcome.distances),
-        "last_challenge": challenges(chain.rho, p.n)[-1],
-        **rule_inputs(outcome, p),
+        "statement": transcript.statement,
+        "rho": transcript.challenge.rho,
+        **_scaled(transcript),
+        "link": links.links[-1],
+        **_claimed(transcript),
+        "form": links.forms[-1],
+        "residue": links.residues[-1],
+        "blind_of_link": links.blinds[-1],
+        **rule_inputs(transcript.outcome, transcript.round.params),
     }
 
 

@@ -20,9 +20,9 @@ from zkkrum.errors import InputError
 from zkkrum.files import explained, write_whole
 from zkkrum.proof.form import Form
 from zkkrum.proof.material import Material, check_same_as_update, load
-from zkkrum.protocol.commitment import fresh_secret
-from zkkrum.protocol.field import to_bytes, to_hex
+from zkkrum.protocol.field import from_hex, to_hex
 from zkkrum.protocol.poseidon2 import Hash
+from zkkrum.protocol.transcript import Secrets
 from zkkrum.rounds.directory import RoundDirectory
 
 # The work directory: private, beside the bundle, gone when the run ends well
@@ -35,9 +35,14 @@ class Work:
     path: Path
 
     @property
-    def secrets(self) -> Path:
-        """Blinds of a sharded run and what it was started for."""
+    def state(self) -> Path:
+        """Secrets of a sharded run and what it was started for."""
         return self.path / "run.json"
+
+    def secrets(self) -> Secrets:
+        """Return the secrets that a sharded run began with."""
+        state = json.loads(self.state.read_text())
+        return Secrets(from_hex(state["blind"]), from_hex(state["salt"]), tuple(from_hex(x) for x in state["blinds"]))
 
     @property
     def round(self) -> RoundDirectory:
@@ -45,14 +50,15 @@ class Work:
         return RoundDirectory(self.path / "round")
 
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 LOCK_SECONDS = 0.5
 
 
-def _fingerprint(material: Material, form: Form) -> str:
-    keys = [circuit.key_id for circuit in form.circuits(material.round.params).values()]
-    digest = hashlib.sha256(to_bytes([material.round.context, *material.commitments]))
-    digest.update(json.dumps([form, *keys]).encode())
+def _fingerprint(material: Material) -> str:
+    p = material.round.params
+    keys = [circuit.key_id for circuit in Form.of(p).circuits(p).values()]
+    digest = hashlib.sha256(b"".join([material.round.context, *material.commitments]))
+    digest.update(json.dumps(keys).encode())
     return digest.hexdigest()
 
 
@@ -62,14 +68,12 @@ def work_path(bundle: Path) -> Path:
 
 
 @contextlib.contextmanager
-def work_directory(
-    bundle: Path, material: Material, form: Form, *, resume: bool, restart: bool, keep: bool
-) -> Iterator[Work]:
+def work_directory(bundle: Path, material: Material, *, resume: bool, restart: bool, keep: bool) -> Iterator[Work]:
     """Give the work directory; it survives an interrupted sharded run, for ``--resume``."""
     work = Work(work_path(bundle))
-    fingerprint = _fingerprint(material, form)
+    fingerprint = _fingerprint(material)
     anything = work.path.exists()
-    if anything and (restart or not work.secrets.is_file()):
+    if anything and (restart or not work.state.is_file()):
         with _alone(work):
             shutil.rmtree(work.path)
     fresh = not work.path.exists()
@@ -82,14 +86,14 @@ def work_directory(
         try:
             if not fresh:
                 _check_unfinished(work, fingerprint, resume)
-            elif form is Form.SHARDED:
+            elif material.round.params.chunks > 1:
                 _begin(work, material, fingerprint)
             yield work
         except BaseException:
-            if not keep and not work.secrets.is_file():
+            if not keep and not work.state.is_file():
                 shutil.rmtree(work.path, ignore_errors=True)
             raise
-        work.secrets.unlink(missing_ok=True)  # nothing is left to resume
+        work.state.unlink(missing_ok=True)  # nothing is left to resume
         if not keep:
             shutil.rmtree(work.path)
 
@@ -119,18 +123,24 @@ def _alone(work: Work) -> Iterator[None]:
 
 def _begin(work: Work, material: Material, fingerprint: str) -> None:
     """Write down what a sharded run needs to be resumed."""
-    blinds = [to_hex(fresh_secret()) for _ in range(material.round.params.chunks + 1)]
-    state = {"version": STATE_VERSION, "fingerprint": fingerprint, "blind": blinds[0], "blinds": blinds[1:]}
+    secrets = Secrets.fresh(material.round.params)
+    state = {
+        "version": STATE_VERSION,
+        "fingerprint": fingerprint,
+        "blind": to_hex(secrets.blind),
+        "salt": to_hex(secrets.salt),
+        "blinds": [to_hex(x) for x in secrets.blinds],
+    }
     if not material.by_clients:
         material.save(work.round)
-    write_whole(work.secrets, json.dumps(state).encode(), mode=0o600)
+    write_whole(work.state, json.dumps(state).encode(), mode=0o600)
 
 
 def _check_unfinished(work: Work, fingerprint: str, resume: bool) -> None:
     """Refuse to go on with what was begun for something else, or unasked."""
     if not resume:
         raise InputError(f"an unfinished run is in {work.path}", "finish it with --resume, or drop it with --restart")
-    if json.loads(work.secrets.read_text()).get("fingerprint") != fingerprint:
+    if json.loads(work.state.read_text()).get("fingerprint") != fingerprint:
         raise InputError(
             f"{work.path}: belongs to other inputs (round, commitments or circuits have changed since)",
             "restore them, or drop the unfinished run with --restart",
@@ -140,7 +150,7 @@ def _check_unfinished(work: Work, fingerprint: str, resume: bool) -> None:
 def load_unfinished(directory: Path, bundle: Path, hash: Hash) -> Material | None:
     """Load what an interrupted run committed on the spot, checked against the updates; None where it did not."""
     work = Work(work_path(bundle))
-    if not work.round.openings.is_dir() or not work.secrets.is_file():
+    if not work.round.openings.is_dir() or not work.state.is_file():
         return None
     material = load(work.round.path, hash)
     updates = RoundDirectory(directory).load_updates(material.round.roster)

@@ -1,11 +1,12 @@
-"""Commitments of clients, the proof's randomness ρ and its challenges: everything that is hashed to field elements.
+"""Leaves, commitments and the statement: what binds a proof to the clients' values, the round and the aggregate.
 
-Must not know files or processes: the hash is handed in (`zkkrum.protocol.poseidon2.Hash`), so that large vectors can go
-through bb while everything here stays checkable in plain Python.
+Must not know files or processes: Poseidon2 is handed in (`zkkrum.protocol.poseidon2.Hash`), so that large vectors can
+go through bb while everything here stays checkable in plain Python.
 """
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
-from zkkrum.protocol.field import PACKABLE_BITS, P
+from zkkrum.protocol.field import P, pack_array
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import Integers
@@ -61,12 +62,7 @@ def words(values: NDArray[np.uint16], b: int) -> list[int]:
 
     The last word is filled with 2^(b-1), the encoding of zero.
     """
-    per = PACKABLE_BITS // b
-    filled = np.full(-(-len(values) // per) * per, 1 << b - 1, dtype="<u2")
-    filled[: len(values)] = values
-    bits = np.unpackbits(filled.view(np.uint8).reshape(-1, 2), axis=1, count=b, bitorder="little")
-    rows = np.packbits(bits.reshape(-1, per * b), axis=1, bitorder="little")
-    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+    return pack_array(values, b, fill=1 << b - 1)
 
 
 def leaf_salts(salt: int, chunks: int, hash: Hash = hash_many) -> list[int]:
@@ -82,19 +78,46 @@ def leaves(opening: Opening, params: Params, hash: Hash = hash_many) -> list[int
     return hash([[*words(values[c.start : c.stop], params.b), s] for c, s in zip(chunks, salts, strict=True)])
 
 
-def of_leaves(context: int, i: int, leaves: Sequence[int], hash: Hash = hash_many) -> int:
-    """Return commitment[i] = Poseidon2(context ‖ i ‖ leaf[0] ‖ … ‖ leaf[T-1])."""
-    return hash([[context, i, *leaves]])[0]
+def chain(context: bytes, i: int, leaves: Sequence[int]) -> bytes:
+    """Return h_(T-1) with h_0 = SHA-256(context ‖ i ‖ leaf[0]) and h_t = SHA-256(h_(t-1) ‖ leaf[t]).
+
+    Parameters
+    ----------
+    context
+        32 bytes that name the round and its parameters (`Round.context`).
+    i
+        Position in the roster; n for the aggregate.
+    leaves
+        One field element a chunk.
+
+    Returns
+    -------
+    bytes
+        32 bytes: the commitment of client i, or A where i = n.
+    """
+    head = context + i.to_bytes(32, "big")
+    for leaf in leaves:
+        head = hashlib.sha256(head + leaf.to_bytes(32, "big")).digest()
+    return head
 
 
-def commit(round: Round, i: int, opening: Opening, hash: Hash = hash_many) -> int:
-    """Return the commitment of the client at roster position i.
+def commit(round: Round, i: int, opening: Opening, hash: Hash = hash_many) -> bytes:
+    """Return the commitment of the client at roster position i: 32 bytes.
 
     Examples
     --------
     >>> from zkkrum.protocol.params import Params
     >>> round = Round(Params.of(n=3, d=2, f=0), clip=1.0, roster=("a", "b", "c"), round_id=bytes(32))
-    >>> commit(round, 0, Opening(np.array([1, -1]), salt=7)) < P
-    True
+    >>> len(commit(round, 0, Opening(np.array([1, -1]), salt=7)))
+    32
     """
-    return of_leaves(round.context, i, leaves(opening, round.params, hash), hash)
+    return chain(round.context, i, leaves(opening, round.params, hash))
+
+
+def statement(context: bytes, commitments: Sequence[bytes], aggregate: bytes) -> int:
+    """Return SHA-256(context ‖ commitment[0] ‖ … ‖ commitment[n-1] ‖ A) mod p.
+
+    The only way in which context, commitments and the aggregate's commitment A enter a proof.
+    """
+    digest = hashlib.sha256(b"".join([context, *commitments, aggregate])).digest()
+    return int.from_bytes(digest, "big") % P

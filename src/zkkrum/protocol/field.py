@@ -1,4 +1,4 @@
-"""The BN254 scalar field as Python integers: modulus, 32-byte words, hexadecimal, packing of small integers.
+"""The BN254 scalar field as Python integers: modulus, 32-byte words, hexadecimal, packing, evaluation.
 
 Must not know what the numbers mean.
 """
@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 P = 0x30644E72E131A029B85045B68181585D2833E84879B9709143E1F593F0000001
 """Order of the BN254 scalar field."""
@@ -22,6 +26,15 @@ def to_hex(x: int) -> str:
     '00ff'
     """
     return f"0x{x:064x}"
+
+
+def hex_of(data: bytes) -> str:
+    """Return bytes as ``0x`` and two hexadecimal digits each.
+
+    >>> hex_of(bytes([1, 255]))
+    '0x01ff'
+    """
+    return "0x" + data.hex()
 
 
 def from_hex(text: str) -> int:
@@ -74,3 +87,29 @@ def pack(values: Sequence[int], width: int, fill: int = 0) -> list[int]:
         group += [fill] * (per - len(group))
         words.append(sum(v << (width * j) for j, v in enumerate(group)))
     return words
+
+
+def pack_array(values: NDArray[np.integer[Any]], width: int, fill: int = 0) -> list[int]:
+    """Pack an array as `pack` does, for integers of at most 32 bits, fast.
+
+    >>> pack_array(np.array([1, 2]), 21) == pack([1, 2], 21)
+    True
+    """
+    per = PACKABLE_BITS // width
+    filled = np.full(-(-len(values) // per) * per, fill, dtype="<u4")
+    filled[: len(values)] = values
+    bits = np.unpackbits(filled.view(np.uint8).reshape(-1, 4), axis=1, count=width, bitorder="little")
+    rows = np.packbits(bits.reshape(-1, per * width), axis=1, bitorder="little")
+    return [int.from_bytes(row.tobytes(), "little") for row in rows]
+
+
+def evaluate(coefficients: Sequence[int], x: int) -> int:
+    """Return Σ_w x^(W-1-w) · coefficients[w] mod p, by Horner's rule.
+
+    >>> evaluate([1, 2, 3], 10)
+    123
+    """
+    total = 0
+    for c in coefficients:
+        total = (total * x + c) % P
+    return total

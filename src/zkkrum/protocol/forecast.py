@@ -11,7 +11,9 @@ from dataclasses import replace
 from math import ceil
 
 from zkkrum.errors import InputError
-from zkkrum.protocol.params import LIMB_BITS, Detection, Params, Score
+from zkkrum.protocol.field import PACKABLE_BITS
+from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.widths import LOOKUP_BITS, Widths, range_gates, table_gates, value_tables
 
 SHARD_GATES = 32_700
 """Default ceiling of a circuit: a reference string of 2^15 points proves up to 32,759 gates."""
@@ -21,75 +23,50 @@ PERMUTATION = 73
 FORM = 1
 PACKING_PER_VALUE = 1 / 3
 PACKING_PER_WORD = 0.8
-
-
-def _range(bits: int, limb: int) -> float:
-    """Gates of one range check: the proof system's own limbs are free of the gate each that ours cost."""
-    limbs = ceil(bits / limb)
-    return (0.25 if limb == LIMB_BITS else 1.25) * limbs + ceil(limbs / 3)
-
-
-def _tables(widths: Iterable[int]) -> int:
-    """Gates of the lookup tables, one for each distinct width."""
-    return sum(2 * ceil((2**width // 3 + 2) / 4) for width in set(widths) if width > 1)
-
-
-def _value_tables(b: int) -> set[int]:
-    return {min(b, LIMB_BITS), max(b - LIMB_BITS, 0)}
+SUM_PER_WORD = 2.0
+SUM_PER_VALUE = 1 / 3
 
 
 def _values(params: Params, sizes: Iterable[int]) -> float:
-    """Gates of values in leaves of the given numbers of coordinates: range, packing, hash, form."""
+    """Gates of chunks of the given numbers of coordinates: range, packing, leaves, form, and the aggregate's words."""
     total = 0.0
     for k in sizes:
-        words = ceil(k / params.pack)
-        total += PERMUTATION * ceil((words + 1) / 3) + PACKING_PER_WORD * words
-        total += k * (FORM + PACKING_PER_VALUE + (1.25 if params.b <= LIMB_BITS else 1.5))
-    return params.n * total
+        words, sums = ceil(k / params.pack), ceil(k / params.group)
+        each = PERMUTATION * ceil((words + 1) / 3) + PACKING_PER_WORD * words
+        each += k * (FORM + PACKING_PER_VALUE + (1.25 if params.b <= LOOKUP_BITS else 1.5))
+        total += params.n * each + PERMUTATION * ceil((sums + 1) / 3) + SUM_PER_WORD * sums + SUM_PER_VALUE * k
+    return total
 
 
 def _rules(params: Params) -> float:
-    """Gates of everything that follows the commitments: ρ, challenges, distances, scores, selection, detection."""
-    p, w, limb = params, params.widths(), params.limb
-    words = p.n + ceil(p.pairs / (252 // p.distance_bits)) + 1
-    total = PERMUTATION * (ceil(words / 3) + ceil((p.n - 2) / 3)) + p.pairs * (_range(p.distance_bits, limb) + 1.4) + 43
-    signs = [(p.n, w.key)]
+    """Gates of everything that follows the values: claims, ρ, s, x, scores, selection, detection."""
+    p, w = params, Widths.of(params)
+    words = ceil(p.claims / (PACKABLE_BITS // w.distance)) + 2
+    total = PERMUTATION * (ceil(words / 3) + ceil((p.n - 1) / 3) + 1) + 1.4 * p.claims + 3 * p.n + 43
     rows = p.n * (p.n - 1)
-    if p.score is Score.KRUM_2017:
-        signs.append((rows, p.distance_bits))
-        total += 1.1 * rows
-    else:
-        total += 0.4 * rows
+    signs = p.n + (rows if p.score is Score.KRUM_2017 else 0)
+    total += 1.1 * rows if p.score is Score.KRUM_2017 else 0.4 * rows
     if p.detection is Detection.MAD:
-        signs += [(2 * p.n, w.detection), (2 * p.n, w.threshold)]
-        total += 13 * p.n
+        signs, total = signs + 2 * p.n, total + 15 * p.n
     else:
-        signs += [(2 * p.n + 1, w.detection), (p.n, w.near), (p.n, w.threshold)]
-        total += 10 * p.n
-    return total + sum(count * (2 + _range(bits, limb)) for count, bits in signs)
-
-
-def _rule_tables(params: Params) -> set[int]:
-    return {params.limb, params.distance_bits % params.limb}
+        total += 16 * p.n
+    return total + 2 * signs + sum(count * range_gates(bits, w.limb) for count, bits in w.checks(p))
 
 
 def round_gates(params: Params) -> int:
     """Forecast the `round` circuit."""
-    p = params
-    commitments = PERMUTATION * p.n * ceil((p.chunks + 2) / 3)
-    sizes = [p.chunk] * (p.chunks - 1) + [len(p.chunk_range(p.chunks - 1))]
-    return round(_values(p, sizes) + commitments + _rules(p) + _tables(_value_tables(p.b) | _rule_tables(p)))
+    tables = Widths.of(params).tables(params) | value_tables(params.b)
+    return round(_values(params, [params.d]) + _rules(params) + table_gates(tables))
 
 
 def shard_gates(params: Params, coordinates: int) -> int:
     """Forecast the `shard` circuit of so many coordinates."""
-    fixed = PERMUTATION * (ceil((params.n - 2) / 3) + 2) + 30 + 2 * params.n
-    return round(_values(params, [coordinates]) + fixed + _tables(_value_tables(params.b)))
+    return round(_values(params, [coordinates]) + 2 * PERMUTATION + 30 + table_gates(value_tables(params.b)))
 
 
 def verdict_gates(params: Params) -> int:
     """Forecast the `verdict` circuit."""
-    return round(_rules(params) + PERMUTATION + _tables(_rule_tables(params)))
+    return round(_rules(params) + PERMUTATION + table_gates(Widths.of(params).tables(params)))
 
 
 def whole_chunk(params: Params) -> int:

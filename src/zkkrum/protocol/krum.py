@@ -1,7 +1,7 @@
-"""The reference: distances, scores, selection and detection, exact on integers. The formulas stand here, once.
+"""The reference: distances, scores, selection, detection, acceptance, exact on integers. The formulas stand here, once.
 
 Must not know files, circuits or processes. Every comparison is one of integers, ties included, so the circuit
-and this module can be compared bit by bit. `float_krum` is the plain floating-point rule, for comparison only.
+and this module can be compared bit by bit.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from zkkrum.protocol.params import Detection, Params
+from zkkrum.protocol.params import Acceptance, Detection, Params
 from zkkrum.protocol.quantize import Integers
 
 BLOCK = 2**18
@@ -58,6 +58,15 @@ def squared_distances(q: Integers) -> Integers:
 def pair_list(distances: Integers) -> list[int]:
     """Return D in the protocol's order (0,1), (0,2), …, (n-2,n-1)."""
     return [int(distances[i, j]) for i, j in combinations(range(len(distances)), 2)]
+
+
+def squared_norms(q: Integers, b: int) -> list[int]:
+    """Return N_i = Σ_k v_ik² of the circuit's values v = q + 2^(b-1), for q of shape (n, d); exact in int64."""
+    totals = np.zeros(len(q), dtype=np.int64)
+    for start in range(0, q.shape[1], BLOCK):
+        values = q[:, start : start + BLOCK].astype(np.int64) + (1 << b - 1)
+        totals += (values * values).sum(axis=1)
+    return [int(x) for x in totals]
 
 
 def nearest(distances: Integers, i: int, count: int) -> list[int]:
@@ -203,6 +212,15 @@ class Verdict:
     def public_words(self) -> list[int]:
         """Return the circuit's outputs in order: malicious, bitmap of flagged, bitmap of selected."""
         return [int(self.malicious), bitmap(self.flagged), bitmap(self.selected)]
+
+    def accepted(self, params: Params) -> tuple[int, ...]:
+        """Return who is aggregated, ascending (protocol: The rules, Acceptance).
+
+        Never nobody: the client of lowest score is selected and never flagged.
+        """
+        flagged = set(self.flagged)
+        pool = self.selected if params.acceptance is Acceptance.SELECTED else range(params.n)
+        return tuple(i for i in pool if i not in flagged)
 
 
 @dataclass(frozen=True, eq=False)

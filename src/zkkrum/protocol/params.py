@@ -1,4 +1,4 @@
-"""The parameters of a round, their bounds, the widths that follow from them, and `context`.
+"""The parameters of a round, their bounds, and `context`.
 
 Must not know files, processes or circuits. Bounds are checked here, once; everything below trusts them.
 Notation (used everywhere): n clients, d coordinates, b bits per value, f tolerated Byzantine clients,
@@ -17,9 +17,9 @@ from fractions import Fraction
 from math import ceil, isfinite
 
 from zkkrum.errors import InputError
-from zkkrum.protocol.field import PACKABLE_BITS, P
+from zkkrum.protocol.field import PACKABLE_BITS
 
-PROTOCOL = "zkkrum-1"
+PROTOCOL = "zkkrum-2"
 BITS = (8, 10, 12, 14, 16)
 N_MIN, N_MAX = 3, 253
 D_MAX = 2**31 - 1
@@ -27,10 +27,6 @@ DISTANCE_BITS_MAX = 63
 ID_BYTES_MAX = 200
 """Longest client id in UTF-8: it names files."""
 MAD_N_MIN = 5
-SHORT_LIMB_N_MAX = 22
-"""Up to this n, range checks use limbs of b bits (b <= 12), which saves the 2^14-row table; above, 14."""
-LIMB_BITS = 14
-"""Widest limb that bb checks with one lookup."""
 
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?|[0-9]{1,10}/0*[1-9][0-9]{0,9}")
 
@@ -47,6 +43,15 @@ class Detection(str, Enum):
 
     MAD = "mad"
     BRACKETS = "brackets"
+
+
+class Acceptance(str, Enum):
+    """Whose values are aggregated."""
+
+    UNFLAGGED = "unflagged"
+    """Everybody who is not flagged."""
+    SELECTED = "selected"
+    """Whoever is selected and not flagged; with m = n - f this is Multi-Krum as its users know it."""
 
 
 def parse_fraction(text: str | Fraction, name: str) -> Fraction:
@@ -99,6 +104,8 @@ class Params:
         The two rules.
     z, gamma
         Detection thresholds (`mad`: multiples of the deviation, least relative excess; `brackets`: z only).
+    acceptance
+        Whose values are aggregated.
 
     Raises
     ------
@@ -116,6 +123,7 @@ class Params:
     detection: Detection
     z: Fraction
     gamma: Fraction
+    acceptance: Acceptance = Acceptance.UNFLAGGED
 
     def __post_init__(self) -> None:
         def require(ok: bool, rule: str, found: object) -> None:
@@ -137,7 +145,7 @@ class Params:
             f"chunk must be a positive multiple of {self.pack} at b = {b}",
             self.chunk,
         )
-        bits = self.true_distance_bits
+        bits = self.distance_bits
         require(
             bits <= DISTANCE_BITS_MAX,
             f"squared distances must fit {DISTANCE_BITS_MAX} bits",
@@ -171,6 +179,7 @@ class Params:
         detection: Detection | None = None,
         z: Fraction | None = None,
         gamma: Fraction | None = None,
+        acceptance: Acceptance = Acceptance.UNFLAGGED,
     ) -> Params:
         """Fill in the protocol's defaults; ``chunk`` defaults to one leaf that holds all d coordinates.
 
@@ -194,6 +203,7 @@ class Params:
             detection=detection,
             z=default_z(n, detection) if z is None else z,
             gamma=DEFAULT_GAMMA[detection] if gamma is None else gamma,
+            acceptance=acceptance,
         )
 
     @property
@@ -220,70 +230,30 @@ class Params:
         """How many distances enter a score: n - f - 2 (Blanchard et al. 2017), or all n - 1."""
         return self.n - self.f - 2 if self.score is Score.KRUM_2017 else self.n - 1
 
-    # Widths. `limb` divides every range check but the distances' (below), so that all share one table.
-
     @property
-    def limb(self) -> int:
-        """Bits of the limbs of the circuit's range checks."""
-        return self.b if self.b <= 12 and self.n <= SHORT_LIMB_N_MAX else LIMB_BITS
-
-    @property
-    def true_distance_bits(self) -> int:
-        """DB: bits of the largest possible squared distance d·(2^b - 1)²."""
+    def distance_bits(self) -> int:
+        """DB: bits of the largest possible squared distance or norm, d·(2^b - 1)²."""
         return int(self.d * (2**self.b - 1) ** 2).bit_length()
 
     @property
-    def distance_bits(self) -> int:
-        """Bits to which a distance is range-checked, and of its slot in a packed word.
-
-        DB rounded up to whole limbs unless that costs a word more.
-        """
-        exact = self.true_distance_bits
-        rounded = ceil(exact / self.limb) * self.limb
-        per_exact, per_rounded = PACKABLE_BITS // exact, PACKABLE_BITS // rounded
-        return rounded if ceil(self.pairs / per_rounded) == ceil(self.pairs / per_exact) else exact
+    def claims(self) -> int:
+        """Number of claimed distances and norms: n(n-1)/2 + n."""
+        return self.pairs + self.n
 
     @property
     def score_max(self) -> int:
         """Largest possible score."""
         return self.neighbours * self.d * int(2**self.b - 1) ** 2
 
-    def widths(self) -> Widths:
-        """Return the widths of the circuit's sign checks; each holds the largest difference it is used for."""
-        n, s, z, gamma = self.n, self.score_max, self.z, self.gamma
+    @property
+    def sum_bits(self) -> int:
+        """SB: bits of the largest possible sum of values, n·(2^b - 1)."""
+        return int(self.n * (2**self.b - 1)).bit_length()
 
-        def bits(largest: int) -> int:
-            return ceil(largest.bit_length() / self.limb) * self.limb
-
-        def greater(x: int, y: int) -> int:  # 2(x - y) - 1
-            return bits(2 * max(x, y) + 1)
-
-        key = bits(n * s + n - 1)
-        if self.detection is Detection.MAD:
-            by_z = greater(z.denominator * s, (z.denominator + z.numerator) * s)
-            by_gamma = greater(gamma.denominator * s, (gamma.denominator + gamma.numerator) * s)
-            return Widths(key=key, detection=bits(s), near=0, threshold=max(by_z, by_gamma))
-        delta = n * s  # |δ| <= n·s_max, δ² and V = n²σ² <= δ_max²
-        return Widths(
-            key=key,
-            detection=greater(max(delta, n), 0),
-            near=greater(9 * delta**2, 4 * delta**2),
-            threshold=greater(z.denominator**2 * delta**2, z.numerator**2 * delta**2),
-        )
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Bits of the circuit's sign checks, in whole limbs.
-
-    ``key``: selection keys; ``detection``: scores and deviations (mad) or deltas (brackets); ``near``: brackets
-    only, else 0; ``threshold``: comparisons with z and gamma.
-    """
-
-    key: int
-    detection: int
-    near: int
-    threshold: int
+    @property
+    def group(self) -> int:
+        """Coordinates g in a word of the aggregate."""
+        return PACKABLE_BITS // self.sum_bits
 
 
 def check_client_id(client: str) -> None:
@@ -343,7 +313,7 @@ class Round:
     subject: bytes = bytes(32)
     chain_id: int = 0
     contract: bytes = bytes(20)
-    context: int = field(init=False, repr=False)
+    context: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not (isfinite(self.clip) and self.clip > 0):
@@ -360,11 +330,10 @@ class Round:
             raise InputError("round: expected 32 bytes for id and subject and 20 for the contract address")
         if not 0 <= self.chain_id < 2**256:
             raise InputError(f"round: expected a chain id in [0, 2^256), found {self.chain_id}")
-        digest = hashlib.sha256(b"".join(self.context_words())).digest()
-        object.__setattr__(self, "context", int.from_bytes(digest, "big") % P)
+        object.__setattr__(self, "context", hashlib.sha256(b"".join(self.context_words())).digest())
 
     def context_words(self) -> list[bytes]:
-        """Return the 32-byte words whose SHA-256 (big-endian, mod p) is `context`; equal to ``abi.encode``."""
+        """Return the 32-byte words whose SHA-256 is `context`; equal to ``abi.encode`` (protocol: Commitment)."""
         p = self.params
 
         def text(s: str) -> bytes:
@@ -377,7 +346,7 @@ class Round:
         thresholds = (p.z.numerator, p.z.denominator, p.gamma.numerator, p.gamma.denominator)
         clip_bits = int.from_bytes(struct.pack(">d", self.clip), "big")
         return [
-            *map(text, (PROTOCOL, p.score.value, p.detection.value)),
+            *map(text, (PROTOCOL, p.score.value, p.detection.value, p.acceptance.value)),
             *map(number, (*counts, *thresholds, clip_bits)),
             roster_hash(self.roster),
             self.subject,

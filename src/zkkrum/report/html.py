@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 
 from zkkrum.proof.bundle import Manifest
-from zkkrum.proof.statement import statement
-from zkkrum.protocol.field import to_hex
+from zkkrum.proof.statement import sentence
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.report.page import Page
@@ -100,7 +100,7 @@ def _parameters(page: Page) -> str:
         ("detection", f"{p.detection.value}, z = {p.z}" + (f", γ = {p.gamma}" if p.gamma else "")),
         ("round id", f"<code>0x{round.round_id.hex()}</code>"),
         ("subject", f"<code>0x{round.subject.hex()}</code>"),
-        ("context", f"<code>{to_hex(round.context)}</code>"),
+        ("context", f"<code>{hex_of(round.context)}</code>"),
     ]
     if round.chain_id or any(round.contract):
         rows += [("chain", f"{round.chain_id}"), ("contract", f"<code>0x{round.contract.hex()}</code>")]
@@ -132,7 +132,7 @@ def render(page: Page) -> str:
         f'<p class="soft">Round “{escape(page.title)}”, rules {round.params.score.value} and '
         f"{round.params.detection.value}</p>",
         f'<div class="verdict {"malicious" if verdict.malicious else "honest"}" id="verdict">'
-        f"<p>{escape(page.proof)}</p><p>{escape(statement(round, verdict) if not private else _names(page))}</p></div>",
+        f"<p>{escape(page.proof)}</p><p>{escape(_names(page) if private or not page.manifest else sentence(round, verdict, bytes.fromhex(page.manifest.aggregate[2:])))}</p></div>",
         "<p>A client that is flagged is far from the others under this rule, with these thresholds. "
         "That is not proof of malicious intent.</p>",
     ]

@@ -11,7 +11,6 @@ Must not know circuits, proofs or who is Byzantine. Layout of a round directory:
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from pydantic import ValidationError
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
 from zkkrum.protocol.commitment import Opening
-from zkkrum.protocol.field import from_hex, to_hex
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.updates import SUFFIXES, Update, load_update
 
@@ -33,7 +32,8 @@ if sys.version_info >= (3, 11):
 else:
     pass
 
-from zkkrum.rounds.roundfile import Strict, first_problem, save_round
+from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
+from zkkrum.rounds.roundfile import Strict, first_problem, parse_bytes, save_round
 
 
 class CommitmentFile(Strict):
@@ -75,7 +75,7 @@ class RoundDirectory:
         """Who is Byzantine; for tests and reports."""
         return self.path / "truth.json"
 
-    def save_commitment(self, round: Round, client: str, opening: Opening, commitment: int) -> None:
+    def save_commitment(self, round: Round, client: str, opening: Opening, commitment: bytes) -> None:
         """Write what a client publishes and what it sends to the server, once.
 
         Raises
@@ -106,7 +106,9 @@ class RoundDirectory:
         return [load_opening(files[client], round.params) for client in round.roster]
 
 
-def save_committed(home: RoundDirectory, round: Round, openings: Sequence[Opening], commitments: Sequence[int]) -> None:
+def save_committed(
+    home: RoundDirectory, round: Round, openings: Sequence[Opening], commitments: Sequence[bytes]
+) -> None:
     """Write ``round.toml`` and every client's commitment and opening."""
     save_round(home.round_file, round)
     for client, opening, commitment in zip(round.roster, openings, commitments, strict=True):
@@ -152,33 +154,26 @@ def _complete(folder: Path, found: Sequence[str], roster: Sequence[str]) -> None
 
 def load_opening(path: Path, params: Params) -> Opening:
     """Read an opening; raises `InputError` naming the file."""
-    try:
-        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
-            q, salt = file["q"], file["salt"]
-    except Exception as error:  # zipfile, NumPy and zlib raise many kinds on damaged bytes
-        raise InputError(f"{path}: not a readable opening: {error or type(error).__name__}") from error
-    if q.dtype.kind != "i" or salt.dtype != np.uint8 or salt.shape != (32,):
-        raise InputError(f"{path}: expected signed integers q and a salt of 32 bytes, found {q.dtype} and {salt.dtype}")
-    opening = Opening(q.astype(np.int64), int.from_bytes(salt.tobytes(), "big"))
+    integers = Expected(("int8", "int16", "int32", "int64"), (params.d,))
+    arrays = read_archive(path, "an opening", {"q": integers, "salt": Expected(("uint8",), (32,))})
+    opening = Opening(arrays["q"].astype(np.int64), secret_of(arrays["salt"]))
     opening.check(params, str(path))
     return opening
 
 
 def save_opening(path: Path, opening: Opening, b: int) -> None:
     """Write an opening, readable by its owner alone."""
-    buffer = io.BytesIO()
-    salt = np.frombuffer(opening.salt.to_bytes(32, "big"), dtype=np.uint8)
-    np.savez_compressed(buffer, q=opening.q.astype(np.int8 if b == 8 else np.int16), salt=salt)
-    write_whole(path, buffer.getvalue(), mode=0o600)
+    q = opening.q.astype(np.int8 if b == 8 else np.int16)
+    write_archive(path, {"q": q, "salt": secret_bytes(opening.salt)}, mode=0o600)
 
 
-def save_commitment(path: Path, client: str, context: int, commitment: int) -> None:
+def save_commitment(path: Path, client: str, context: bytes, commitment: bytes) -> None:
     """Write a published commitment."""
-    file = CommitmentFile(client=client, context=to_hex(context), commitment=to_hex(commitment))
+    file = CommitmentFile(client=client, context=hex_of(context), commitment=hex_of(commitment))
     write_whole(path, (file.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[int, int]]:
+def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[bytes, bytes]]:
     """Read published commitments by client id, in roster order: (context, commitment) each.
 
     Raises
@@ -188,13 +183,14 @@ def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[int, int
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    found: dict[str, tuple[Path, int, int]] = {}
+    found: dict[str, tuple[Path, bytes, bytes]] = {}
     for path in sorted(folder.glob("*.json")):
         try:
             file = CommitmentFile.model_validate_json(path.read_bytes())
-            context, value = from_hex(file.context), from_hex(file.commitment)
-        except (ValidationError, ValueError) as error:
-            problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
+            context = parse_bytes(file.context, 32, "context")
+            value = parse_bytes(file.commitment, 32, "commitment")
+        except (ValidationError, InputError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else error.message
             raise InputError(f"{path}: not a commitment: {problem}") from error
         if file.client in found:
             raise InputError(
@@ -205,7 +201,7 @@ def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[int, int
     return [found[client][1:] for client in roster]
 
 
-def load_commitments(folder: Path, round: Round) -> list[int]:
+def load_commitments(folder: Path, round: Round) -> list[bytes]:
     """Read the commitments published for a round, in roster order.
 
     Raises

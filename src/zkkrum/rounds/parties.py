@@ -31,7 +31,7 @@ class Terms:
     b: int = 12
     clip: float | None = None
     overrides: Mapping[str, object] = field(default_factory=dict)
-    """Any of f, m, score, detection, z, gamma, chunk of `Params.of`."""
+    """Any of f, m, score, detection, z, gamma, acceptance, chunk of `Params.of`."""
     shard_gates: int = SHARD_GATES
 
 
@@ -68,8 +68,8 @@ def open_round(
     return Round(params, clip, tuple(roster), secrets.token_bytes(32), subject, chain_id, contract)
 
 
-def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tuple[Opening, int]:
-    """Quantize an update and commit to it with a fresh salt: what a client does.
+def open_update(round: Round, client: str, update: Update) -> Opening:
+    """Quantize an update and draw a fresh salt: what a client will open.
 
     Raises
     ------
@@ -82,5 +82,16 @@ def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tupl
         raise InputError(f"client {client!r}: expected d = {round.params.d} coordinates, found {update.vector.size}")
     if step(round.clip, round.params.b) < sys.float_info.min:
         raise InputError(f"clip {round.clip} is too small: its quantization step vanishes in binary64")
-    opening = Opening(quantize(update.vector, round.clip, round.params.b), fresh_secret())
+    return Opening(quantize(update.vector, round.clip, round.params.b), fresh_secret())
+
+
+def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tuple[Opening, bytes]:
+    """Quantize an update and commit to it with a fresh salt: what a client does.
+
+    Raises
+    ------
+    InputError
+        As `open_update`.
+    """
+    opening = open_update(round, client, update)
     return opening, commit(round, round.roster.index(client), opening, hash)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
-from zkkrum.protocol.params import PROTOCOL, Detection, Params, Round, Score, parse_fraction
+from zkkrum.protocol.params import PROTOCOL, Acceptance, Detection, Params, Round, Score, parse_fraction
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,6 +50,7 @@ class ParametersFile(Strict):
     detection: str
     z: Annotated[str, BeforeValidator(_strict_text)]
     gamma: Annotated[str, BeforeValidator(_strict_text)]
+    acceptance: str
 
     @classmethod
     def of(cls, params: Params) -> ParametersFile:
@@ -66,12 +67,13 @@ class ParametersFile(Strict):
             detection=p.detection.value,
             z=str(p.z),
             gamma=str(p.gamma),
+            acceptance=p.acceptance.value,
         )
 
     def params(self) -> Params:
         """Return checked parameters (`InputError` names the bound that is broken)."""
         fields = self.model_dump()
-        for name, kind in (("score", Score), ("detection", Detection)):
+        for name, kind in (("score", Score), ("detection", Detection), ("acceptance", Acceptance)):
             known = [rule.value for rule in kind]
             if fields[name] not in known:
                 raise InputError(f"parameters: {name} must be one of {', '.join(known)}, found {fields[name]!r}")
@@ -110,7 +112,10 @@ class RoundFile(Strict):
     def round(self) -> Round:
         """Return the checked round (`InputError` otherwise)."""
         if self.protocol != PROTOCOL:
-            raise InputError(f"protocol: expected {PROTOCOL!r}, found {self.protocol!r}", "upgrade zkkrum?")
+            raise InputError(
+                f"protocol: expected {PROTOCOL!r}, found {self.protocol!r}",
+                "this zkkrum speaks one protocol: open the round again with it, or use the version that wrote this",
+            )
         return Round(
             self.parameters.params(),
             self.clip,

@@ -1,0 +1,120 @@
+"""``aggregate.npz``: the sum of the accepted clients' values and what opens its commitment, for those who may hold it.
+
+Must not know bundles or proofs. A holder believes nothing in the file: `zkkrum.proof.verify` compares it with what was
+proved. It is a NumPy archive of exactly these arrays:
+
+========== =================== =====================================================================================
+``sum``    int64, shape (d,)   S = Σ a_i v_i over the accepted clients, v = q + 2^(b-1)
+``salt``   uint8, shape (32,)  σ, big-endian: secret, like the sum, from whoever should not learn the mean update
+``count``  int64, shape ()     \\|a\\|, how many were accepted
+``bits``   int64, shape ()     b
+``clip``   float64, shape ()   the quantization bound, in units of an update's entries
+``layout`` uint8, shape (k,)   UTF-8 JSON, ``[[name, shape, dtype], …]`` in the order of coordinates; ``[]`` if unknown
+========== =================== =====================================================================================
+
+The mean update is (S - count·2^(bits-1))·Δ / count with Δ = clip / (2^(bits-1) - 1), in binary64.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from zkkrum.errors import InputError
+from zkkrum.protocol.aggregate import Aggregate
+from zkkrum.protocol.params import Round
+from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
+from zkkrum.rounds.roundfile import first_problem
+from zkkrum.rounds.updates import DTYPES, Layout, TensorSpec
+
+MODE = 0o600
+"""Only the roster should have it: with one accepted client the sum is that client's update."""
+LAYOUT_BYTES_MAX = 16 * 2**20
+
+_LAYOUT = TypeAdapter(tuple[tuple[str, tuple[int, ...], str], ...])
+
+
+@dataclass(frozen=True, eq=False)
+class AggregateFile:
+    """The contents of an ``aggregate.npz``.
+
+    Parameters
+    ----------
+    aggregate
+        S and σ.
+    count, b, clip
+        What it takes to dequantize.
+    layout
+        The tensors of the update; empty where they are not known.
+    """
+
+    aggregate: Aggregate
+    count: int
+    b: int
+    clip: float
+    layout: Layout
+
+    def save(self, path: Path) -> None:
+        """Write the file, readable by its owner alone, whole or not at all."""
+        layout = json.dumps([[spec.name, spec.shape, spec.dtype] for spec in self.layout]).encode()
+        arrays = {
+            "sum": self.aggregate.total,
+            "salt": secret_bytes(self.aggregate.salt),
+            "count": np.int64(self.count),
+            "bits": np.int64(self.b),
+            "clip": np.float64(self.clip),
+            "layout": np.frombuffer(layout, dtype=np.uint8),
+        }
+        write_archive(path, {name: np.asarray(value) for name, value in arrays.items()}, MODE)
+
+
+def load_aggregate(path: Path, round: Round) -> AggregateFile:
+    """Read an ``aggregate.npz`` for a round; the range of S and the canonical σ are checked.
+
+    Raises
+    ------
+    InputError
+        Naming file, array and index, if it is damaged or does not fit the round's parameters.
+    """
+    p = round.params
+    arrays = read_archive(
+        path,
+        "an aggregate",
+        {
+            "sum": Expected(("int64",), (p.d,)),
+            "salt": Expected(("uint8",), (32,)),
+            "count": Expected(("int64",)),
+            "bits": Expected(("int64",)),
+            "clip": Expected(("float64",)),
+            "layout": Expected(("uint8",), None, LAYOUT_BYTES_MAX),
+        },
+    )
+    found = AggregateFile(
+        Aggregate(arrays["sum"], secret_of(arrays["salt"])),
+        int(arrays["count"]),
+        int(arrays["bits"]),
+        float(arrays["clip"]),
+        _layout(path, arrays["layout"].tobytes()),
+    )
+    found.aggregate.check(p, str(path))
+    for name, ours, theirs in (("bits", found.b, p.b), ("clip", found.clip, round.clip)):
+        if ours != theirs:
+            raise InputError(f"{path}: {name}: expected the round's {theirs}, found {ours}")
+    sizes = [int(np.prod(spec.shape, dtype=object)) for spec in found.layout]
+    if found.layout and sum(sizes) != p.d:
+        raise InputError(f"{path}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
+    return found
+
+
+def _layout(path: Path, data: bytes) -> Layout:
+    try:
+        found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_json(data))
+    except ValidationError as error:
+        raise InputError(f"{path}: layout: {first_problem(error)}") from error
+    if any(spec.dtype not in DTYPES or min(spec.shape, default=1) < 0 for spec in found):
+        raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
+    return found
