@@ -14,20 +14,19 @@ import os
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zkkrum.proof.build import build, gates
 from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
 from zkkrum.protocol.forecast import round_gates, shard_gates, verdict_gates
-from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.params import Acceptance, Detection, Params, Score
 from zkkrum.toolchain import Toolchain
 
 RECORDED = Path(__file__).with_suffix(".json")
 FORECAST_TOLERANCE = 0.005
 LENET5 = 61_706
 """Coordinates of LeNet-5: the verdict depends on d only through the width of a distance."""
-ORIGINAL = {"score": Score.ALL_PAIRS, "detection": Detection.BRACKETS}
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,11 @@ class Entry:
     limit: int | None = None
 
 
+def original(n: int, d: int, b: int) -> Params:
+    """Return parameters under the original zk-Krum's rules."""
+    return Params.of(n, d, b, score=Score.ALL_PAIRS, detection=Detection.BRACKETS)
+
+
 def of_round(params: Params, limit: int | None = None) -> Entry:
     return Entry(round_circuit(params), round_gates(params), limit)
 
@@ -48,31 +52,40 @@ def of_shard(n: int, coordinates: int, b: int, limit: int) -> Entry:
     return Entry(shard_circuit(params, coordinates), shard_gates(params, coordinates), limit)
 
 
-def of_verdict(n: int) -> Entry:
-    params = Params.of(n, LENET5)
-    return Entry(verdict_circuit(params), verdict_gates(params))
+def of_verdict(n: int, limit: int | None = None, b: int = 12, detection: Detection = Detection.MAD) -> Entry:
+    params = Params.of(n, LENET5, b, detection=detection)
+    sharded = replace(params, chunk=params.pack)  # the verdict does not depend on the chunk, but on there being shards
+    return Entry(verdict_circuit(sharded), verdict_gates(sharded), limit)
 
 
+# Limits are the protocol's budget (docs/protocol.md) plus one per cent.
 ENTRIES = {
     "round n=5 d=3 b=12": of_round(Params.of(5, 3)),
-    "round n=6 d=2 b=12 all-pairs brackets": of_round(Params.of(6, 2, **ORIGINAL)),
+    "round n=6 d=2 b=12 all-pairs brackets": of_round(original(6, 2, 12)),
     "round n=6 d=3 b=16 all-pairs mad": of_round(Params.of(6, 3, 16, score=Score.ALL_PAIRS)),
-    "round n=6 d=40 b=8 T=2 krum-2017 brackets": of_round(Params.of(6, 40, 8, chunk=31, detection=Detection.BRACKETS)),
+    "round n=6 d=40 b=8 krum-2017 brackets": of_round(Params.of(6, 40, 8, detection=Detection.BRACKETS)),
     "round n=10 d=100 b=10 m=4": of_round(Params.of(10, 100, 10, m=4)),
     "round n=10 d=496 b=8": of_round(Params.of(10, 496, 8)),
     "round n=10 d=589 b=8": of_round(Params.of(10, 589, 8)),
     "round n=10 d=504 b=12": of_round(Params.of(10, 504, 12)),
     "round n=10 d=567 b=12": of_round(Params.of(10, 567, 12)),
-    "round n=10 d=540 b=14": of_round(Params.of(10, 540, 14), limit=28_500),
+    "round n=10 d=650 b=12": of_round(Params.of(10, 650, 12), limit=29_768),
+    "round n=10 d=650 b=12 selected m=7": of_round(
+        Params.of(10, 650, 12, m=7, acceptance=Acceptance.SELECTED), limit=29_778
+    ),
+    "round n=10 d=540 b=14": of_round(Params.of(10, 540, 14), limit=28_194),
     "round n=10 d=594 b=14": of_round(Params.of(10, 594, 14)),
     "round n=20 d=100 b=12": of_round(Params.of(20, 100)),
-    "round n=50 d=2 b=14 all-pairs brackets": of_round(Params.of(50, 2, 14, **ORIGINAL), limit=24_000),
-    "shard n=10 k=684 b=14": of_shard(10, 684, 14, limit=31_000),
-    "shard n=10 k=806 b=8": of_shard(10, 806, 8, limit=28_400),
-    "verdict n=10": of_verdict(10),
-    "verdict n=20": of_verdict(20),
-    "verdict n=40": of_verdict(40),
+    "round n=20 d=200 b=12": of_round(Params.of(20, 200), limit=24_608),
+    "round n=50 d=2 b=14 all-pairs brackets": of_round(original(50, 2, 14), limit=18_996),
+    "shard n=10 k=684 b=14": of_shard(10, 684, 14, limit=32_360),
+    "shard n=10 k=806 b=8": of_shard(10, 806, 8, limit=29_522),
+    "shard n=40 k=168 b=12": of_shard(40, 168, 12, limit=28_064),
+    "verdict n=10": of_verdict(10, limit=3_405),
+    "verdict n=20": of_verdict(20, limit=7_763),
+    "verdict n=40": of_verdict(40, limit=19_249),
     "verdict n=49": of_verdict(49),
+    "verdict n=10 b=14 brackets": of_verdict(10, b=14, detection=Detection.BRACKETS),
 }
 
 
@@ -90,9 +103,9 @@ class Slope:
 
 
 SLOPES = (
-    Slope("round n=10 d=496 b=8", "round n=10 d=589 b=8", 10 * (589 - 496), 3.45),
-    Slope("round n=10 d=504 b=12", "round n=10 d=567 b=12", 10 * (567 - 504), 3.85),
-    Slope("round n=10 d=540 b=14", "round n=10 d=594 b=14", 10 * (594 - 540), 4.05),
+    Slope("round n=10 d=496 b=8", "round n=10 d=589 b=8", 10 * (589 - 496), 3.60),
+    Slope("round n=10 d=504 b=12", "round n=10 d=567 b=12", 10 * (567 - 504), 4.05),
+    Slope("round n=10 d=540 b=14", "round n=10 d=594 b=14", 10 * (594 - 540), 4.26),
 )
 
 

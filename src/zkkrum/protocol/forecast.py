@@ -22,9 +22,9 @@ MARGIN = 0.997
 PERMUTATION = 73
 FORM = 1
 PACKING_PER_VALUE = 1 / 3
-PACKING_PER_WORD = 0.8
-SUM_PER_WORD = 2.0
-SUM_PER_VALUE = 1 / 3
+PACKING_PER_WORD = 1.07
+SUM_PER_WORD = 3.6
+SUM_PER_VALUE = 0.2
 
 
 def _values(params: Params, sizes: Iterable[int]) -> float:
@@ -42,12 +42,12 @@ def _rules(params: Params) -> float:
     """Gates of everything that follows the values: claims, ρ, s, x, scores, selection, detection."""
     p, w = params, Widths.of(params)
     words = ceil(p.claims / (PACKABLE_BITS // w.distance)) + 2
-    total = PERMUTATION * (ceil(words / 3) + ceil((p.n - 1) / 3) + 1) + 1.4 * p.claims + 3 * p.n + 43
+    total = PERMUTATION * (ceil(words / 3) + ceil((p.n - 1) / 3) + 1) + 1.45 * p.claims + 3.6 * p.n + 39
     rows = p.n * (p.n - 1)
     signs = p.n + (rows if p.score is Score.KRUM_2017 else 0)
-    total += 1.1 * rows if p.score is Score.KRUM_2017 else 0.4 * rows
+    total += 1.04 * rows if p.score is Score.KRUM_2017 else 0.46 * rows
     if p.detection is Detection.MAD:
-        signs, total = signs + 2 * p.n, total + 15 * p.n
+        signs, total = signs + 2 * p.n, total + 16 * p.n
     else:
         total += 16 * p.n
     return total + 2 * signs + sum(count * range_gates(bits, w.limb) for count, bits in w.checks(p))

@@ -15,6 +15,7 @@ from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.report.page import Page
 from zkkrum.report.pictures import distance_picture, score_picture
+from zkkrum.rounds.roundfile import parse_bytes
 
 # The page
 
@@ -118,6 +119,13 @@ def _proof(manifest: Manifest, chunks: int) -> str:
     return _table(["proof", ""], [(escape(name), escape(value)) for name, value in rows])
 
 
+def _said(page: Page) -> str:
+    """Return what the bundle of the page states, or where there is none who was flagged."""
+    if page.private or not page.manifest:
+        return _names(page)
+    return sentence(page.round, page.verdict, parse_bytes(page.manifest.aggregate, 32, "aggregate"))
+
+
 def render(page: Page) -> str:
     """Return the page.
 
@@ -132,7 +140,7 @@ def render(page: Page) -> str:
         f'<p class="soft">Round “{escape(page.title)}”, rules {round.params.score.value} and '
         f"{round.params.detection.value}</p>",
         f'<div class="verdict {"malicious" if verdict.malicious else "honest"}" id="verdict">'
-        f"<p>{escape(page.proof)}</p><p>{escape(_names(page) if private or not page.manifest else sentence(round, verdict, bytes.fromhex(page.manifest.aggregate[2:])))}</p></div>",
+        f"<p>{escape(page.proof)}</p><p>{escape(_said(page))}</p></div>",
         "<p>A client that is flagged is far from the others under this rule, with these thresholds. "
         "That is not proof of malicious intent.</p>",
     ]
