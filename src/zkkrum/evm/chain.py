@@ -272,6 +272,13 @@ def _ordered(parameter: dict[str, Any], value: Any) -> Any:
     return value
 
 
+_SOLIDITY_ERRORS: tuple[dict[str, Any], ...] = (
+    {"name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
+    {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
+)
+"""What Solidity reverts with by itself; no ABI lists them."""
+
+
 class Deployed:
     """A contract on a chain, its functions called by name.
 
@@ -299,7 +306,7 @@ class Deployed:
         self.gas = gas
         self.foreign: dict[bytes, str] = {}
         entries = {kind: [e for e in contract.abi if e["type"] == kind] for kind in ("error", "event")}
-        self._errors = {self._id(e)[:4]: e for e in entries["error"]}
+        self._errors = {self._id(e)[:4]: e for e in (*_SOLIDITY_ERRORS, *entries["error"])}
         self._events = {self._id(e): e for e in entries["event"]}
 
     @property
