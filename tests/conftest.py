@@ -1,4 +1,4 @@
-"""Fixtures that need the real tools (`support.tools` for missing ones); signal handlers of a run, no deadlines in it."""
+"""Fixtures that need the real tools (`support.tools` for missing ones); signal handlers of a run, and no deadlines."""
 
 from __future__ import annotations
 
