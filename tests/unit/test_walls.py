@@ -39,7 +39,7 @@ def sources(tmp_path: Path) -> Path:
 def lint_imports(sources: Path) -> tuple[int, str]:
     """Return the exit code and what it said, in one line."""
     program = Path(sys.executable).with_name("lint-imports")
-    command = [program, "--config", CONFIG, "--no-cache"]
+    command = [str(program), "--config", str(CONFIG), "--no-cache"]
     done = subprocess.run(command, cwd=sources, capture_output=True, text=True, check=False)
     return done.returncode, " ".join(done.stdout.split())
 
