@@ -21,7 +21,7 @@ from support.proving import CHUNK, material_of, round_directory, vectors
 from zkkrum import errors
 from zkkrum.errors import ConstraintError, InputError, ToolMissingError, ZkkrumError
 from zkkrum.proof.circuit import shard_circuit
-from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.form import shard_files
 from zkkrum.proof.jobs import Job, dask_executor, run_job
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
@@ -148,7 +148,7 @@ class TestCluster:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=cluster.address),
+            ProveOptions(scheduler=cluster.address),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[: T + 2] == list(range(T + 2))
@@ -175,10 +175,10 @@ class TestCluster:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, jobs=1), progress=stop)
+            prove(material, bundle, toolchain, ProveOptions(jobs=1), progress=stop)
         before = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
         assert len(before) == 4
-        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, scheduler=cluster.address, resume=True))
+        prove(material, bundle, toolchain, ProveOptions(scheduler=cluster.address, resume=True))
         assert all((bundle / "shards" / name).read_bytes() == data for name, data in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -222,7 +222,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+            ProveOptions(scheduler=empty.address),
             progress=kill,
         )
         assert doomed.wait(timeout=60) == -signal.SIGKILL
@@ -247,7 +247,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+            ProveOptions(scheduler=empty.address),
             progress=kill,
         )
         assert not pids
@@ -273,10 +273,10 @@ class TestLosses:
                 material,
                 tmp_path / "bundle",
                 toolchain,
-                ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+                ProveOptions(scheduler=empty.address),
                 progress=kill,
             )
-        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
     def test_tools_missing_on_a_worker(
@@ -284,7 +284,7 @@ class TestLosses:
     ) -> None:
         empty.worker("--no-nanny", "--nthreads", "2", ZKKRUM_BB=str(shutil.which("true")))
         with pytest.raises(ToolMissingError, match="true: expected version") as error:
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, scheduler=empty.address))
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(scheduler=empty.address))
         assert error.value.hint
         assert not (tmp_path / "bundle").exists()
 

@@ -66,7 +66,7 @@ with Toolchain.find() as tools:
     material = load_unfinished(directory, bundle, hash) if resume else None
     material = material or load(directory, hash, Terms(clip=4.0, overrides={"chunk": 21}))
     print("loaded", flush=True)
-    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=jobs, resume=resume), say)
+    prove(material, bundle, tools, ProveOptions(jobs=jobs, resume=resume), say)
 print("finished", flush=True)
 """
 
@@ -136,7 +136,7 @@ def pristine(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathF
     """A round of nine shards, its shapes compiled."""
     folder = tmp_path_factory.mktemp("resume")
     home = round_directory(folder / "round", toolchain, values=vectors(1, d=D))
-    prove(material_of(home, toolchain), folder / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
+    prove(material_of(home, toolchain), folder / "bundle", toolchain)
     return home.path
 
 
@@ -176,7 +176,7 @@ class TestKilled:
             material_of(RoundDirectory(folder), toolchain),
             bundle,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True, keep=True),
+            ProveOptions(resume=True, keep=True),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[0] == len(before)
@@ -212,9 +212,9 @@ class TestKilled:
         run.kill()
         material = material_of(RoundDirectory(folder), toolchain)
         if work_path(bundle).exists():  # it may have come so far
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material, bundle, toolchain, ProveOptions(resume=True))
         else:
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
+            prove(material, bundle, toolchain)
         assert verify(bundle, toolchain).ok
 
     def test_asks_before_it_goes_on_or_begins_anew(
@@ -227,11 +227,11 @@ class TestKilled:
         before = saved(work)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(InputError, match="an unfinished run is in") as error:
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
+            prove(material, bundle, toolchain)
         assert "--resume" in error.value.hint
         assert "--restart" in error.value.hint
         assert saved(work) == before
-        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, restart=True))
+        prove(material, bundle, toolchain, ProveOptions(restart=True))
         assert all((bundle / name).read_bytes() != content for name, (_, content) in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -244,7 +244,7 @@ class TestKilled:
             material = material_of(RoundDirectory(folder), toolchain)
             for option in ("resume", "restart"):
                 with pytest.raises(InputError, match="another run is at work"):
-                    prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, **{option: True}))  # type: ignore[arg-type]
+                    prove(material, bundle, toolchain, ProveOptions(**{option: True}))  # type: ignore[arg-type]
         finally:
             run.process.send_signal(signal.SIGCONT)
         run.finish()
@@ -272,7 +272,7 @@ class TestWhatIsLeft:
             material_of(RoundDirectory(folder), toolchain),
             half,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True),
+            ProveOptions(resume=True),
         )
         assert (half / names[0]).read_bytes() not in (b"", data)
         assert verify(half, toolchain).ok
@@ -281,7 +281,7 @@ class TestWhatIsLeft:
         before = saved(work_path(half))
         other = round_directory(tmp_path / "other", toolchain, values=vectors(1, d=D))
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material_of(other, toolchain), half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material_of(other, toolchain), half, toolchain, ProveOptions(resume=True))
         assert saved(work_path(half)) == before
 
     def test_one_client_commits_anew(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
@@ -293,7 +293,7 @@ class TestWhatIsLeft:
             commitments=[fresh.commitments[0], *material.commitments[1:]],
         )
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(changed, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(changed, half, toolchain, ProveOptions(resume=True))
 
     def test_other_parameters(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         """Thresholds are in the context, hence the commitments do not fit any more."""
@@ -305,7 +305,7 @@ class TestWhatIsLeft:
     def test_other_form(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, ProveOptions(form=Form.ROUND, resume=True))
+            prove(material, half, toolchain, ProveOptions(resume=True))
 
     def test_changed_update(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         path = folder / "updates" / "carol.npy"
@@ -336,7 +336,7 @@ class TestUpdatesOnly:
         assert material is not None
         assert not material.by_clients
         assert material.updates is not None
-        prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, half, toolchain, ProveOptions(resume=True))
         assert all((half / name).read_bytes() == content for name, (_, content) in before.items())
         checked = verify(half, toolchain)
         assert checked.ok
@@ -352,7 +352,7 @@ class TestUpdatesOnly:
         terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
         material = load(half.parent / "round", toolchain.bb.hash_many, terms)
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material, half, toolchain, ProveOptions(resume=True))
 
     def test_changed_update(self, half: Path, toolchain: Toolchain) -> None:
         path = half.parent / "round" / "updates" / "bob.npy"
@@ -399,7 +399,7 @@ class TestInterrupted:
             material_of(RoundDirectory(folder), toolchain),
             bundle,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True),
+            ProveOptions(resume=True),
         )
         assert verify(bundle, toolchain).ok
 
@@ -445,10 +445,10 @@ class TestInterrupted:
         monkeypatch.setattr(toolchain.bb, "prove", spy)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(KeyboardInterrupt):
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, jobs=2))
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(jobs=2))
         assert len(started) <= 5
         monkeypatch.undo()
-        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
 
@@ -480,7 +480,7 @@ def fill(what, done, total):
 with Toolchain.find() as tools:
     material = load(directory, tools.bb.hash_many)
     try:
-        prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2), fill)
+        prove(material, bundle, tools, ProveOptions(jobs=2), fill)
     except ResourceError as error:
         print("refused:", error.message)
     assert not bundle.exists()
@@ -488,7 +488,7 @@ with Toolchain.find() as tools:
     finished = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
     assert len(finished) >= 3, finished.keys()
     ballast.unlink()
-    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2, resume=True))
+    prove(material, bundle, tools, ProveOptions(jobs=2, resume=True))
     kept = [n for n, data in finished.items() if (bundle / "shards" / n).read_bytes() == data]
     print("kept", len(kept), "of", len(finished))
 """
