@@ -156,7 +156,7 @@ class TestCluster:
         checked = verify(tmp_path / "bundle", toolchain)
         assert checked.ok, checked.reason
         assert checked.verdict == proved.outcome.verdict
-        assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle"]
         for k in range(2):  # both compiled for themselves: nothing was shared, and both worked
             home = cluster.folder / f"home-{k}"
             assert list((home / "cache" / "circuits").glob("*/shard/target/vk"))
@@ -189,13 +189,15 @@ class TestCluster:
     def test_constraint_error_comes_back(self, cluster: Cluster, material: Material) -> None:
         """A lie is refused on the worker, and its words arrive here."""
         p = material.round.params
-        zero = ["context", "t", "rho"]
+        names = ["rho", "scaled_s", "leaf_of_sum", "link_before", "link_after", "salt_of_sum"]
+        names += ["form_before", "residue_before", "blind_before", "blind_after"]
         inputs = {
-            **dict.fromkeys(["_" + zero[0], *zero[1:], "link_before", "link_after", "last_challenge"], 0),
-            **dict.fromkeys(["sum_before", "blind_before", "blind_after"], 0),
+            **dict.fromkeys(names, 0),
+            "scaled": [0] * (p.n - 1),
             "leaves": [0] * p.n,
             "salts": [0] * p.n,
             "values": [[0] * CHUNK] * p.n,
+            "words_of_sum": [0] * -(-CHUNK // p.group),
         }
         job = Job("lie", shard_circuit(p, CHUNK), inputs, 1)
         with (

@@ -32,7 +32,7 @@ from support.proving import (
     vectors,
 )
 from zkkrum.errors import InputError, ResourceError
-from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.form import shard_files
 from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
@@ -201,7 +201,7 @@ class TestKilled:
         run.finish()
         assert verify(bundle, toolchain).ok
         assert not work.exists()
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "round"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle", "round"]
 
     def test_before_anything_was_proved(
         self, folder: Path, tmp_path: Path, toolchain: Toolchain, runs: list[Run]
@@ -290,7 +290,7 @@ class TestWhatIsLeft:
         changed = replace(
             material,
             openings=[fresh.openings[0], *material.openings[1:]],
-            commitments=[fresh.commitments[0], *material.commitments[1:]],
+            leaves=[fresh.leaves[0], *material.leaves[1:]],
         )
         with pytest.raises(InputError, match="belongs to other inputs"):
             prove(changed, half, toolchain, ProveOptions(resume=True))
@@ -301,11 +301,6 @@ class TestWhatIsLeft:
         path.write_text(path.read_text().replace('z = "5"', 'z = "6"'))
         with pytest.raises(InputError, match="committed under another context"):
             load(folder, toolchain.bb.hash_many)
-
-    def test_other_form(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
-        material = material_of(RoundDirectory(folder), toolchain)
-        with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, ProveOptions(resume=True))
 
     def test_changed_update(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         path = folder / "updates" / "carol.npy"
@@ -537,5 +532,5 @@ class TestFullDisk:
         material = material_of(RoundDirectory(folder), toolchain)
         monkeypatch.setattr("zkkrum.proof.jobs.shutil.copyfile", full)
         with pytest.raises(ResourceError, match="no space left on the disk"):
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
-        assert [p.name for p in tmp_path.iterdir()] == ["round"]
+            prove(material, tmp_path / "bundle", toolchain)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".bundle.work", "round"]
