@@ -402,7 +402,7 @@ class TestInterrupted:
         """The same through `zkkrum prove`: no traceback, and --resume."""
         bundle = tmp_path / "bundle"
         command = [sys.executable, "-c", "from zkkrum.cli import main; main()"]
-        arguments = ["prove", str(folder), "-o", str(bundle), "--form", "sharded", "--jobs", "1"]
+        arguments = ["prove", str(folder), "-o", str(bundle), "--jobs", "1"]
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             end = time.monotonic() + 60
