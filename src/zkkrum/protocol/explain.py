@@ -97,11 +97,13 @@ def explain(outcome: Outcome, params: Params) -> Explanation:
 
 def _nobody(detection: Mad | Brackets) -> str | None:
     if isinstance(detection, Mad):
-        return "the median score is zero: scores carry no scale" if detection.median == 0 else None
+        return (
+            "the median score is zero, so scores carry no scale (is clip too large?)" if detection.median == 0 else None
+        )
     if detection.malicious:
         return None
     return (
-        f"no more scores lie just below the mean ({detection.low}) than above it ({detection.high}), "
+        f"not more scores lie just below the mean ({detection.low}) than above it ({detection.high}), "
         "so brackets takes the round for honest"
     )
 

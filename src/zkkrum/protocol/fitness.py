@@ -93,6 +93,8 @@ def doubts(params: Params, q: Integers, outcome: Outcome) -> tuple[Doubt, ...]:
 
 def narrow_flags(outcome: Outcome, params: Params) -> tuple[int, ...]:
     """Return the flagged clients whose scores lie less than `NARROW` above the threshold."""
+    if not outcome.verdict.flagged:
+        return ()
     reasons = explain(outcome, params).clients
     return tuple(r.client for r in reasons if r.flagged and r.excess is not None and r.excess < NARROW)
 
