@@ -141,19 +141,16 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     """Print the verdict client by client, and why: for the server alone."""
     verdict, private = done.outcome.verdict, _reasons(done)
     table = Table(box=None, pad_edge=False)
-    for column in (
-        "client",
-        "verdict",
-        "score",
-        "threshold",
-        "excess",
-        *(["in truth"] if byzantine is not None else []),
-    ):
-        table.add_column(column, justify="right" if column in ("score", "threshold", "excess") else "left")
-    for i, (client, why) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
+    for column in ("client", "verdict"):
+        table.add_column(column)
+    for column in ("score", "threshold", "excess"):
+        table.add_column(column, justify="right")
+    if byzantine is not None:
+        table.add_column("in truth")
+    for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
-        excess = "-" if why["excess"] is None else f"{100 * why['excess']:+.1f} %"
-        row = [escape(client), said, f"{why['score']:.5g}", f"{why['threshold']:.5g}", excess]
+        excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
+        row = [escape(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)

@@ -84,7 +84,7 @@ def doubts(params: Params, q: Integers, outcome: Outcome) -> tuple[Doubt, ...]:
     found = []
     if params.d < FEW_COORDINATES:
         found.append(Doubt.FEW_COORDINATES)
-    if unlikeness(q) > UNLIKE**2:
+    elif unlikeness(q) > UNLIKE**2:  # on fewer coordinates lengths differ by chance alone
         found.append(Doubt.UNLIKE_CLIENTS)
     if narrow_flags(outcome, params):
         found.append(Doubt.NARROW_FLAG)
@@ -129,7 +129,7 @@ def warnings(round: Round, q: Integers, outcome: Outcome) -> tuple[str, ...]:
     return (
         f"mad is not calibrated (z = {p.z}, gamma = {p.gamma}) and may flag honest clients here: "
         + "; ".join(reasons[doubt] for doubt in found)
-        + ". `zkkrum calibrate CLEAN_ROUND… --round NEXT/round.toml` chooses thresholds from clean rounds.",
+        + "; `zkkrum calibrate CLEAN_ROUND… --round NEXT/round.toml` chooses thresholds from clean rounds.",
     )
 
 
