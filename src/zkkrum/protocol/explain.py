@@ -92,15 +92,14 @@ def explain(outcome: Outcome, params: Params) -> Explanation:
         Reason(i, float(score), excess, i in verdict.flagged, i in verdict.selected, i in accepted)
         for i, (score, excess) in enumerate(zip(outcome.scores, excesses, strict=True))
     )
-    return Explanation(line, threshold, _nobody(detection), clients)
+    return Explanation(line, threshold, _nobody(outcome), clients)
 
 
-def _nobody(detection: Mad | Brackets) -> str | None:
-    if isinstance(detection, Mad):
-        return (
-            "the median score is zero, so scores carry no scale (is clip too large?)" if detection.median == 0 else None
-        )
-    if detection.malicious:
+def _nobody(outcome: Outcome) -> str | None:
+    if outcome.scores_carry_no_scale:
+        return "the median score is zero, so scores carry no scale (is clip too large?)"
+    detection = outcome.detection
+    if isinstance(detection, Mad) or detection.malicious:
         return None
     return (
         f"not more scores lie just below the mean ({detection.low}) than above it ({detection.high}), "
