@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,17 +20,24 @@ from zkkrum.learning import calibrate as calibration
 from zkkrum.learning import evaluate as evaluation
 from zkkrum.learning import experiment as experiments
 from zkkrum.learning.attacks import ATTACKS
+from zkkrum.learning.evade import EVASIVE
 from zkkrum.learning.training import Training
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.verify import verify
-from zkkrum.protocol.params import Detection
+from zkkrum.protocol.params import Acceptance, Detection
 from zkkrum.report.html import render
 from zkkrum.report.page import of_path
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import load_round, save_round
 from zkkrum.toolchain import Toolchain
 
-ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
+ATTACK = "NAME[:STRENGTH]"
+ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(
+    [
+        *(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items()),
+        *(f"  {name}:unflagged, {name}:accepted: the strongest that the rule still lets through" for name in EVASIVE),
+    ]
+)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -52,14 +60,8 @@ def _write(path: Path | None, content: str | bytes) -> None:
     show_default=True,
     help="Share of malicious clients. Repeatable.",
 )
-@click.option(
-    "--attack",
-    multiple=True,
-    type=click.Choice(list(ATTACKS)),
-    default=tuple(ATTACKS),
-    help="Default: all. Repeatable.",
-)
-@click.option("--strength", type=float, help="Of the attacks; default: each one's own.")
+@click.option("--attack", multiple=True, default=tuple(ATTACKS), metavar=ATTACK, help="Default: all. Repeatable.")
+@click.option("--strength", type=float, help="Of the attacks that state none; default: each one's own.")
 @click.option(
     "--heterogeneity",
     multiple=True,
@@ -78,6 +80,14 @@ def _write(path: Path | None, content: str | bytes) -> None:
 @click.option(
     "--clip", type=float, default=evaluation.CLIP, show_default=True, help="In root mean squares of the honest entries."
 )
+@click.option(
+    "--accept",
+    type=click.Choice([a.value for a in Acceptance]),
+    default=Acceptance.UNFLAGGED.value,
+    show_default=True,
+    help="Who is aggregated: the unflagged, or the selected that are not flagged (Multi-Krum, unless -m says else).",
+)
+@click.option("--select", "-m", "m", type=click.IntRange(1), help="Clients selected; default n - f, Multi-Krum.")
 @click.option("--rounds", type=int, default=100, show_default=True, help="Per combination.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--csv", "csv_path", type=new_file, help="Also write a CSV file.")
@@ -94,6 +104,8 @@ def evaluate(
     heterogeneity: tuple[float, ...],
     rule: tuple[str, ...],
     clip: float,
+    accept: str,
+    m: int | None,
     rounds: int,
     seed: int,
     csv_path: Path | None,
@@ -102,8 +114,9 @@ def evaluate(
 ) -> None:
     """Measure detection quality on simulated rounds, rule by rule.
 
-    Who is flagged, rightly and wrongly, and how often Krum's choice is honest, over every combination of clients,
-    share of attackers, attack and heterogeneity. Nothing is proved: the reference decides as the circuit would.
+    Who is flagged, rightly and wrongly, how far the aggregate is drawn away, and how often Krum's choice is honest,
+    over every combination of clients, share of attackers, attack and heterogeneity. Nothing is proved: the reference
+    decides as the circuit would.
     """
     grid = evaluation.Grid(
         clients=clients,
@@ -118,6 +131,8 @@ def evaluate(
         seed=seed,
         f=byzantine,
         strength=strength,
+        acceptance=Acceptance(accept),
+        m=m,
     )
     with progress_bar() as progress:
         cells = evaluation.evaluate(grid, lambda done, total: progress("rounds", done, total))
@@ -129,7 +144,7 @@ def evaluate(
         click.echo(evaluation.to_markdown(cells).rstrip())
 
 
-@click.command()
+@click.command(epilog=ATTACK_HELP)
 @click.argument("rounds", nargs=-1, required=True, type=existing_folder)
 @click.option(
     "--max-false-flag",
@@ -155,10 +170,10 @@ def evaluate(
 @click.option(
     "--attack",
     multiple=True,
-    type=click.Choice(list(ATTACKS)),
-    default=("gaussian", "sign-flip", "scale", "ipm"),
+    default=("gaussian", "sign-flip", "scale", "ipm", "scale:unflagged", "sign-flip:unflagged"),
     show_default=True,
-    help="Attacks to replay on the clean rounds, for the cost in detection. Repeatable.",
+    metavar=ATTACK,
+    help="Attacks to replay on the clean rounds, for the price in detection. Repeatable.",
 )
 @click.option("--attackers", type=click.IntRange(0), help="Per replayed round; default f, at least 1. 0: no replay.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the replay.")
@@ -213,10 +228,20 @@ def calibrate(
         return
     click.echo(_describe_calibration(result, params.detection, params.z, params.gamma))
     if costs:
-        rows = [[c.attack, evaluation.percent(c.before), evaluation.percent(c.after)] for c in costs]
-        click.echo(f"\nAttackers flagged when {k} of {params.n} clients attack these rounds, percent:\n")
-        click.echo(evaluation.markdown_table(["attack", "before", "after"], rows))
+        click.echo(f"\nWhen {k} of {params.n} clients attack these rounds, percent, before -> after:\n")
+        click.echo(evaluation.markdown_table(["attack", "attackers flagged", "error", "strength"], _costs(costs)))
+        click.echo(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
     click.echo(f"written: {output}" + (f", {round_file}" if round_file else ""))
+
+
+def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
+    def change(pair: tuple[float, float]) -> str:
+        return " -> ".join(map(evaluation.percent, pair))
+
+    def strength(pair: tuple[float, float] | None) -> str:
+        return f"{pair[0]:.2f} -> {pair[1]:.2f}" if pair else "-"
+
+    return [[c.attack, change(c.flagged), change(c.error), strength(c.strength)] for c in costs]
 
 
 def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> str:
@@ -252,7 +277,7 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
     multiple=True,
     default=experiments.ATTACKS,
     show_default=True,
-    metavar="NAME[:STRENGTH]",
+    metavar=ATTACK,
     help="Repeatable.",
 )
 @click.option(

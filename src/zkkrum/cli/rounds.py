@@ -32,18 +32,20 @@ from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.bundle import read_manifest
 from zkkrum.proof.form import Form, why
-from zkkrum.proof.material import load
+from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved
 from zkkrum.proof.prove import prove as prove_round
 from zkkrum.proof.verify import verify as verify_bundle
 from zkkrum.proof.work import load_unfinished
+from zkkrum.protocol.explain import explain
 from zkkrum.protocol.field import hex_of
+from zkkrum.protocol.fitness import warnings
 from zkkrum.protocol.forecast import SHARD_GATES, largest_chunk
-from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import BITS, Acceptance, Detection, Round, Score, parse_fraction
+from zkkrum.protocol.krum import Krum
+from zkkrum.protocol.params import BITS, Acceptance, Detection, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
-from zkkrum.protocol.quantize import clipped_share
+from zkkrum.protocol.quantize import clipped_share, step
 from zkkrum.rounds.directory import RoundDirectory, Truth
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
@@ -123,17 +125,42 @@ def _hash_for(d: int) -> Hash:
     return Toolchain.find(notify=say).bb.hash_many
 
 
-def _verdict_table(round: Round, verdict: Verdict, byzantine: tuple[str, ...] | None = None) -> None:
+def _reasons(done: Proved) -> dict[str, Any]:
+    """Return why each client is flagged or not, in squared units of the update: for the server alone."""
+    found = explain(done.outcome, done.round.params)
+    unit = step(done.round.clip, done.round.params.b) ** 2
+    threshold = found.threshold * unit
+    clients = [
+        {"client": client, "score": reason.score * unit, "threshold": threshold, "excess": reason.excess}
+        for client, reason in zip(done.round.roster, found.clients, strict=True)
+    ]
+    return {"threshold_is": found.line, "flags_nobody": found.nobody, "clients": clients}
+
+
+def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> None:
+    """Print the verdict client by client, and why: for the server alone."""
+    verdict, private = done.outcome.verdict, _reasons(done)
     table = Table(box=None, pad_edge=False)
-    for column in ("client", "verdict", *(["in truth"] if byzantine is not None else [])):
+    for column in ("client", "verdict"):
         table.add_column(column)
-    for i, client in enumerate(round.roster):
+    for column in ("score", "threshold", "excess"):
+        table.add_column(column, justify="right")
+    if byzantine is not None:
+        table.add_column("in truth")
+    for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
-        row = [escape(client), said]
+        excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
+        row = [escape(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
     Console(highlight=False).print(table)
+    click.echo(
+        f"Private, never in the bundle: the scores, and the threshold {private['threshold_is']} that they are "
+        "compared with."
+    )
+    if private["flags_nobody"]:
+        click.echo(f"Nobody is flagged, whatever the excess: {private['flags_nobody']}.")
 
 
 @click.command(epilog=ATTACK_HELP)
@@ -330,12 +357,23 @@ def prove(
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
         material = material or load(directory, tools.bb.hash_many, terms, progress)
         options = ProveOptions(jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        doubts = warn(material)
         done = prove_round(material, target, tools, options, progress)
-    print_proved(done, as_json)
+    print_proved(done, as_json, doubts=doubts)
 
 
-def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None = None) -> None:
-    """Print what came of proving; the floating-point margin goes to the server, never into the bundle."""
+def warn(material: Material) -> tuple[str, ...]:
+    """Say on standard error where the rule is known to be unfit for a round, before it is proved; return it, too."""
+    found = warnings(material.round, material.q, Krum(material.round.params)(material.q))
+    for sentence in found:
+        say(f"warning: {sentence}")
+    return found
+
+
+def print_proved(
+    done: Proved, as_json: bool, byzantine: tuple[str, ...] | None = None, doubts: tuple[str, ...] = ()
+) -> None:
+    """Print what came of proving; scores, thresholds and margin go to the server, never into the bundle."""
     verdict, exact = done.outcome.verdict, done.float_outcome
     agrees = exact.verdict == verdict if exact else None
     if as_json:
@@ -356,16 +394,16 @@ def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None 
                 "clipped": done.clipped,
                 "float_agrees": agrees,
                 "float_margin": exact.margin if exact else None,
+                "warnings": doubts,
+                "private": _reasons(done),
                 "work": str(done.kept) if done.kept else None,
             }
         )
         return
-    _verdict_table(done.round, verdict, byzantine)
+    _reason_table(done, byzantine)
     click.echo(done.verification.statement)
     if not done.by_clients:
         click.echo("The commitments are the server's own: no client has committed to anything.")
-    if done.outcome.scores_carry_no_scale:
-        click.echo("The median score is zero, so mad flags nobody: scores carry no scale (is clip too large?).")
     if exact:
         words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
         click.echo(
