@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from zkkrum.errors import InputError
 from zkkrum.rounds.tensors import SUFFIXES, TensorSpec
