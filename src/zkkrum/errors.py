@@ -67,3 +67,4 @@ class ConstraintError(ToolFailedError):
 
 
 EXIT_INVALID = 1
+EXIT_GAP = 10

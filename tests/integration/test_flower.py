@@ -21,13 +21,14 @@ from flwr.serverapp.strategy import Result
 from zkkrum.errors import InputError
 from zkkrum.flower.client import ZkKrumClient
 from zkkrum.flower.grid import InProcessGrid
-from zkkrum.flower.messages import COMMIT, OPEN, client_id, layout_of, subject_of
+from zkkrum.flower.messages import COMMIT, OPEN, client_id
 from zkkrum.flower.strategy import ZkKrum
 from zkkrum.proof.verify import verify
 from zkkrum.protocol.field import to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.history import load_past_round
+from zkkrum.rounds.models import subject_of
 from zkkrum.toolchain import Toolchain
 
 N, CLIP = 6, 1.0
@@ -343,7 +344,7 @@ def test_clients_refuse_to_commit(what: str, reason: str) -> None:
         assert not trained.has_error()
         assert not trained.content.array_records  # the update stays with the client
     roster = [client_id(i) for i in (range(2, 8) if what == "roster" else range(1, 7))]
-    subject = bytes(32) if what == "subject" else subject_of(BASE, layout_of(BASE))
+    subject = bytes(32) if what == "subject" else subject_of(BASE)
     round = open_round(roster, 23, CLIP, subject=subject)
     asked = RecordDict({"round": ConfigRecord({"round": RoundFile.of(round).model_dump_json()})})
     for _ in range(2 if what == "replay" else 1):

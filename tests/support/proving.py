@@ -30,7 +30,8 @@ from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.parties import Terms, open_round
 from zkkrum.rounds.roundfile import RoundFile
-from zkkrum.rounds.updates import SINGLE, Update, flatten
+from zkkrum.rounds.tensors import SINGLE
+from zkkrum.rounds.updates import Update, flatten
 from zkkrum.toolchain import Toolchain
 
 N, D, B, CHUNK = 5, 60, 12, 21

@@ -49,7 +49,8 @@ from zkkrum.protocol.quantize import clipped_share, step
 from zkkrum.rounds.directory import RoundDirectory, Truth
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
-from zkkrum.rounds.updates import SUFFIXES, load_update
+from zkkrum.rounds.tensors import SUFFIXES
+from zkkrum.rounds.updates import load_update
 from zkkrum.toolchain import Toolchain
 
 NATIVE_HASH_FROM = 20_000

@@ -16,7 +16,7 @@ require("flwr.serverapp", "flower")
 
 from zkkrum.flower.client import ZkKrumClient  # noqa: E402
 from zkkrum.flower.grid import InProcessGrid  # noqa: E402
-from zkkrum.flower.messages import client_id, layout_of, subject_of  # noqa: E402
+from zkkrum.flower.messages import client_id  # noqa: E402
 from zkkrum.flower.strategy import ProvedRound, ZkKrum  # noqa: E402
 
-__all__ = ["InProcessGrid", "ProvedRound", "ZkKrum", "ZkKrumClient", "client_id", "layout_of", "subject_of"]
+__all__ = ["InProcessGrid", "ProvedRound", "ZkKrum", "ZkKrumClient", "client_id"]

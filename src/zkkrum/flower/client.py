@@ -30,13 +30,13 @@ from zkkrum.flower.messages import (
     UPDATE,
     client_id,
     only,
-    subject_of,
     to_numpy,
     to_record,
 )
 from zkkrum.protocol.field import from_hex, hex_of, to_hex
 from zkkrum.protocol.params import Round
 from zkkrum.protocol.poseidon2 import Hash, hash_many
+from zkkrum.rounds.models import subject_of
 from zkkrum.rounds.parties import commit_update
 from zkkrum.rounds.roundfile import RoundFile
 from zkkrum.rounds.updates import flatten
@@ -98,9 +98,9 @@ class ZkKrumClient:
             content["arrays"] = to_record(trained)
             return Message(content, reply_to=message)
         delta = {name: (trained[name] - base[name]).astype(base[name].dtype) for name in base}
-        update = flatten(delta, client_id(context.node_id))
+        flatten(delta, client_id(context.node_id))
         state = self._state(context)
-        state["subject"] = subject_of(base, update.layout).hex()
+        state["subject"] = subject_of(base).hex()
         context.state[STATE] = state
         context.state[UPDATE] = to_record(delta)
         return Message(content, reply_to=message)

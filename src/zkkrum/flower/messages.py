@@ -5,7 +5,6 @@ Must not know how rounds are proved.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +17,6 @@ from flwr.app import (
 from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
-from zkkrum.rounds.updates import Layout, TensorSpec, layout_hash
 
 COMMIT, OPEN = "zkkrum_commit", "zkkrum_open"
 """Actions of the query messages by which the server asks for commitments and openings."""
@@ -33,21 +31,6 @@ log = logging.getLogger("flwr")
 def client_id(node_id: int) -> str:
     """Return the roster's name of a Flower node."""
     return f"node-{node_id}"
-
-
-def subject_of(arrays: Mapping[str, NDArray[Any]], layout: Layout) -> bytes:
-    """Return the subject of a round: its layout, and SHA-256 of the base model's bytes in the layout's order."""
-    digest = hashlib.sha256()
-    for spec in layout:
-        digest.update(np.ascontiguousarray(arrays[spec.name]).tobytes())
-    return layout_hash(layout, digest.digest())
-
-
-def layout_of(arrays: Mapping[str, NDArray[Any]]) -> Layout:
-    """Return the layout in which updates of a model are flattened."""
-    return tuple(
-        TensorSpec(name, arrays[name].shape, arrays[name].dtype.name) for name in sorted(arrays, key=str.encode)
-    )
 
 
 def to_numpy(record: ArrayRecord) -> dict[str, NDArray[Any]]:

@@ -35,10 +35,8 @@ from zkkrum.flower.messages import (
     TWO_MESSAGES,
     UNFLAGGED,
     client_id,
-    layout_of,
     log,
     only,
-    subject_of,
     to_numpy,
     to_record,
 )
@@ -51,8 +49,10 @@ from zkkrum.protocol.params import Detection, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import dequantize
 from zkkrum.rounds.directory import RoundDirectory
+from zkkrum.rounds.models import subject_of
 from zkkrum.rounds.parties import Terms, open_round
 from zkkrum.rounds.roundfile import RoundFile, parse_bytes, save_round
+from zkkrum.rounds.tensors import layout_of
 from zkkrum.rounds.updates import Update, check_same_layout, flatten, unflatten
 from zkkrum.toolchain import Toolchain
 
@@ -250,10 +250,9 @@ class ZkKrum(FedAvg):
         return self._tools.bb.hash_many if self._tools else hash_many
 
     def _round(self, nodes: Sequence[int], base: Mapping[str, NDArray[Any]]) -> Round:
-        layout = layout_of(base)
         d = sum(value.size for value in base.values())
         roster = [client_id(node) for node in nodes]
-        return open_round(roster, d, self.clip, self.terms, subject=subject_of(base, layout))
+        return open_round(roster, d, self.clip, self.terms, subject=subject_of(base))
 
     def _one_message(self, replies: Sequence[Message], base: Mapping[str, NDArray[Any]]) -> _Committed | None:
         updates: dict[int, Update] = {}

@@ -19,7 +19,8 @@ from zkkrum.protocol.poseidon2 import Hash
 from zkkrum.rounds.directory import RoundDirectory, Truth
 from zkkrum.rounds.parties import DEFAULT_TERMS, Terms, commit_update, default_clip, open_round
 from zkkrum.rounds.roundfile import save_round
-from zkkrum.rounds.updates import SUFFIXES, Tensors, check_same_layout, flatten, layout_hash, save_update
+from zkkrum.rounds.tensors import SUFFIXES, Tensors
+from zkkrum.rounds.updates import check_same_layout, flatten, layout_hash, save_update
 
 
 def client_names(n: int) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from zkkrum.errors import InputError
 from zkkrum.extras import require
 from zkkrum.learning import attacks
-from zkkrum.rounds.updates import Layout, flatten, unflatten
+from zkkrum.rounds.tensors import Layout
+from zkkrum.rounds.updates import flatten, unflatten
 
 Model = Mapping[str, NDArray[np.float32]]
 """Layers ``w0, b0[, w1, b1]`` as float32."""

@@ -21,7 +21,8 @@ from zkkrum.protocol.quantize import Integers, quantize
 from zkkrum.rounds.directory import RoundDirectory, clients_of_updates, load_commitments, save_committed
 from zkkrum.rounds.parties import DEFAULT_TERMS, Terms, default_clip, open_round, open_update
 from zkkrum.rounds.roundfile import load_round
-from zkkrum.rounds.updates import Layout, Update, check_same_layout, layout_hash
+from zkkrum.rounds.tensors import Layout
+from zkkrum.rounds.updates import Update, check_same_layout, layout_hash
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,7 @@ from zkkrum.protocol.commitment import chain, statement
 from zkkrum.protocol.field import from_bytes, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
-from zkkrum.rounds.aggregate import load_aggregate
+from zkkrum.rounds.aggregate import AggregateFile, load_aggregate
 from zkkrum.rounds.directory import read_commitments
 from zkkrum.rounds.roundfile import load_round, parse_bytes
 from zkkrum.toolchain import Toolchain
@@ -53,8 +53,9 @@ class Verification:
         Who committed, by the bundle's own word.
     commitments_compared, round_compared
         Whether an outside source was compared; without both, the bundle is only consistent with itself.
-    aggregate_compared
-        Whether (S, σ) was compared with A; without it nothing is known of any model.
+    opened
+        The aggregate's file, where one was given and is what A commits to; without it nothing is known of any model.
+        Its layout is the sender's word: what binds tensors is the round's subject.
     """
 
     ok: bool
@@ -67,7 +68,12 @@ class Verification:
     aggregate: bytes = b""
     commitments_compared: bool = False
     round_compared: bool = False
-    aggregate_compared: bool = False
+    opened: AggregateFile | None = None
+
+    @property
+    def aggregate_compared(self) -> bool:
+        """Whether (S, σ) was compared with A."""
+        return self.opened is not None
 
 
 class _Rejected(Exception):
@@ -122,8 +128,7 @@ def verify(
         _check_words(claimed, claim, data)
         _check_keys(form, claim.round, data, tools, progress)
         _check_proofs(form, claim.round, data, tools, jobs, progress)
-        if aggregate:
-            _check_aggregate(claim, aggregate, tools)
+        opened = _open_aggregate(claim, aggregate, tools) if aggregate else None
         if expect and claim.verdict.malicious != (expect == "malicious"):
             raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
     except _Rejected as rejected:
@@ -138,7 +143,7 @@ def verify(
         commitments_by=claimed.commitments_by,
         commitments_compared=commitments is not None,
         round_compared=round_file is not None,
-        aggregate_compared=aggregate is not None,
+        opened=opened,
     )
 
 
@@ -325,8 +330,8 @@ def _check_proofs(
             progress("proofs", done, len(work))
 
 
-def _check_aggregate(claim: _Claim, path: Path, tools: Toolchain) -> None:
-    """Check an aggregate's file against what was proved: the range of S, then A, then how many it sums."""
+def _open_aggregate(claim: _Claim, path: Path, tools: Toolchain) -> AggregateFile:
+    """Read and check an aggregate's file against what was proved: the range of S, then A, then how many it sums."""
     try:
         found = load_aggregate(path, claim.round)
     except InputError as error:
@@ -335,3 +340,4 @@ def _check_aggregate(claim: _Claim, path: Path, tools: Toolchain) -> None:
         raise _Rejected(f"aggregate: {path} is not what A commits to")
     if found.count != (count := len(claim.verdict.accepted(claim.round.params))):
         raise _Rejected(f"aggregate: {path} counts {found.count} accepted clients, the proof {count}")
+    return found

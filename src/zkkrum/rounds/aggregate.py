@@ -29,7 +29,7 @@ from zkkrum.protocol.aggregate import Aggregate
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.roundfile import first_problem
-from zkkrum.rounds.updates import DTYPES, Layout, TensorSpec
+from zkkrum.rounds.tensors import DTYPES, Layout, TensorSpec
 
 MODE = 0o600
 """Only the roster should have it: with one accepted client the sum is that client's update."""

@@ -12,7 +12,6 @@ Must not know circuits, proofs or who is Byzantine. Layout of a round directory:
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,10 @@ from zkkrum.files import write_whole
 from zkkrum.protocol.commitment import Opening
 from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Params, Round
-from zkkrum.rounds.updates import SUFFIXES, Update, load_update
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
-
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.roundfile import Strict, first_problem, parse_bytes, save_round
+from zkkrum.rounds.tensors import SUFFIXES
+from zkkrum.rounds.updates import Update, load_update
 
 
 class CommitmentFile(Strict):

@@ -7,41 +7,29 @@ file, client, tensor and index before anything is computed from it.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save as save_safetensors
 
 from zkkrum.errors import InputError
-from zkkrum.files import write_whole
-
-Tensors = Mapping[str, NDArray[Any]]
-
-DTYPES = ("float16", "float32", "float64")
-SUFFIXES = (".npy", ".npz", ".safetensors")
-SINGLE = "update"
-"""Name of the tensor where a file or a caller has only one and gives it none."""
-
-_SAFETENSORS_DTYPES = {"F16": "float16", "F32": "float32", "F64": "float64"}
-
-
-class TensorSpec(NamedTuple):
-    """Name, shape and dtype (``float16``, ``float32`` or ``float64``) of one tensor."""
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
-Layout = tuple[TensorSpec, ...]
+from zkkrum.rounds.tensors import (
+    DTYPES,
+    Layout,
+    Tensors,
+    TensorSpec,
+    cut,
+    is_buffer,
+    layout_of,
+    narrow,
+    read_tensors,
+    save_tensors,
+    widen,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +44,14 @@ class Update:
         Shape (d,), finite, binary64 (every accepted dtype converts exactly).
     layout
         The tensors it was flattened from, in order.
+    left_out
+        Names of the buffers that came with them: integers and truth values are no part of an update.
     """
 
     client: str
     vector: NDArray[np.float64]
     layout: Layout
+    left_out: tuple[str, ...] = ()
 
 
 def flatten(tensors: Tensors, client: str, source: str = "update") -> Update:
@@ -69,7 +60,8 @@ def flatten(tensors: Tensors, client: str, source: str = "update") -> Update:
     Parameters
     ----------
     tensors
-        Name to array of float16, float32 or float64, any shape.
+        Name to array of any shape. Floats (`DTYPES`) are the update; buffers, such as BatchNorm's
+        ``num_batches_tracked``, are left out.
     client
         Whose they are.
     source
@@ -84,31 +76,49 @@ def flatten(tensors: Tensors, client: str, source: str = "update") -> Update:
     --------
     >>> flatten({"b": np.zeros(1), "a": np.ones((1, 2))}, "alice").vector.tolist()
     [1.0, 1.0, 0.0]
+    >>> flatten({"w": np.ones(1), "num_batches_tracked": np.array(3)}, "alice").left_out
+    ('num_batches_tracked',)
     """
-    layout, parts = [], []
-    for name in sorted(tensors, key=str.encode):
-        tensor = tensors[name]
-        where = f"{source}: client {client!r}: tensor {name!r}"
-        if tensor.dtype.name not in DTYPES:
+    return flatten_named(tensors, f"{source}: client {client!r}", client)
+
+
+def flatten_named(tensors: Tensors, who: str, client: str = "") -> Update:
+    """Flatten as `flatten` does, with any words for messages."""
+    layout, parts, left_out = [], [], []
+    for spec in layout_of(tensors):
+        tensor = tensors[spec.name]
+        if is_buffer(tensor.dtype):
+            left_out.append(spec.name)
+            continue
+        where = f"{who}: tensor {spec.name!r}"
+        if spec.dtype not in DTYPES:
             raise InputError(f"{where}: expected dtype {', '.join(DTYPES)}, found {tensor.dtype}")
-        finite = np.isfinite(tensor)
-        if not finite.all():
-            index = tuple(int(i) for i in np.argwhere(~finite)[0])
-            shown = index[0] if len(index) == 1 else index
-            raise InputError(
-                f"{where}: expected finite values, found {tensor[index]} at index {shown}",
-                f"{int((~finite).sum())} of {tensor.size} values are not finite: has training diverged?",
-            )
-        layout.append(TensorSpec(name, tensor.shape, tensor.dtype.name))
-        parts.append(tensor.astype(np.float64).reshape(-1))
+        wide = widen(tensor)
+        require_finite(wide, where, "has training diverged?")
+        layout.append(spec)
+        parts.append(wide.reshape(-1))
     vector = np.concatenate(parts) if parts else np.zeros(0)
     if vector.size == 0:
-        raise InputError(f"{source}: client {client!r}: expected at least one value, found none")
-    return Update(client, vector, tuple(layout))
+        found = f"only buffers: {', '.join(left_out)}" if left_out else "none"
+        raise InputError(f"{who}: expected at least one value of dtype {', '.join(DTYPES)}, found {found}")
+    return Update(client, vector, tuple(layout), tuple(left_out))
+
+
+def require_finite(tensor: NDArray[np.float64], where: str, hint: str) -> None:
+    """Raise `InputError` naming the first value that is not finite, and how many are not."""
+    finite = np.isfinite(tensor)
+    if finite.all():
+        return
+    index = tuple(int(i) for i in np.argwhere(~finite)[0])
+    shown = index[0] if len(index) == 1 else index
+    raise InputError(
+        f"{where}: expected finite values, found {tensor[index]} at index {shown}",
+        f"{int((~finite).sum())} of {tensor.size} values are not finite: {hint}",
+    )
 
 
 def unflatten(vector: NDArray[np.floating[Any]], layout: Layout) -> dict[str, NDArray[Any]]:
-    """Cut a vector of shape (d,) back into the tensors of a layout, each in its own dtype.
+    """Cut a vector of shape (d,) back into the tensors of a layout, each rounded to its own dtype.
 
     Examples
     --------
@@ -116,13 +126,8 @@ def unflatten(vector: NDArray[np.floating[Any]], layout: Layout) -> dict[str, ND
     >>> unflatten(update.vector, update.layout)["w"].dtype.name
     'float32'
     """
-    sizes = [int(np.prod(spec.shape, dtype=np.int64)) for spec in layout]
-    assert vector.shape == (sum(sizes),)
-    ends = np.cumsum(sizes).tolist()
-    return {
-        spec.name: vector[end - size : end].reshape(spec.shape).astype(spec.dtype)
-        for spec, size, end in zip(layout, sizes, ends, strict=True)
-    }
+    parts = cut(vector, layout)
+    return {spec.name: narrow(parts[spec.name].astype(np.float64), spec.dtype) for spec in layout}
 
 
 def load_update(path: Path, client: str) -> Update:
@@ -140,21 +145,7 @@ def load_update(path: Path, client: str) -> Update:
     InputError
         If the file is missing, truncated, pickled or of another kind, or `flatten` refuses its tensors.
     """
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
-    if path.suffix not in readers:
-        raise InputError(f"{path}: client {client!r}: expected a file {', '.join(SUFFIXES)}, found {path.suffix!r}")
-    try:
-        tensors = readers[path.suffix](path)
-    except InputError as error:
-        raise InputError(f"{path}: client {client!r}: {error.message}", error.hint) from error
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: client {client!r}: no such file") from error
-    except Exception as error:  # parsers of foreign bytes raise anything, tokenize.TokenError and zlib.error included
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{path}: client {client!r}: not a readable {path.suffix} file: {reason}", "truncated or damaged?"
-        ) from error
-    return flatten(tensors, client, str(path))
+    return flatten(read_tensors(path, f"client {client!r}"), client, str(path))
 
 
 def save_update(path: Path, tensors: Tensors | NDArray[np.floating[Any]]) -> None:
@@ -165,23 +156,7 @@ def save_update(path: Path, tensors: Tensors | NDArray[np.floating[Any]]) -> Non
     InputError
         For an unknown suffix, or several tensors for an ``.npy``.
     """
-    named: Tensors = {SINGLE: tensors} if isinstance(tensors, np.ndarray) else tensors
-    contiguous = {name: np.ascontiguousarray(t) if t.ndim else t for name, t in named.items()}
-    buffer = io.BytesIO()
-    if path.suffix == ".npy":
-        if len(contiguous) != 1:
-            raise InputError(f"{path}: an .npy holds one tensor, found {len(contiguous)}", "use .npz or .safetensors")
-        np.save(buffer, next(iter(contiguous.values())), allow_pickle=False)
-    elif path.suffix == ".npz":
-        with zipfile.ZipFile(buffer, "w") as archive:  # np.savez would take a tensor named "file" for its argument
-            for name, tensor in contiguous.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, tensor, allow_pickle=False)
-    elif path.suffix == ".safetensors":
-        buffer.write(save_safetensors(contiguous))
-    else:
-        raise InputError(f"{path}: expected a file {', '.join(SUFFIXES)}, found {path.suffix!r}")
-    write_whole(path, buffer.getvalue())
+    save_tensors(path, tensors)
 
 
 def layout_hash(layout: Layout, base_model: bytes = b"") -> bytes:
@@ -233,48 +208,3 @@ def check_same_layout(updates: Sequence[Update]) -> Layout:
 
 def _describe(spec: TensorSpec | None) -> str:
     return f"{spec.dtype} of shape {spec.shape}" if spec else "none"
-
-
-def _read_array(file: BinaryIO) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise InputError("expected an array of floats, found pickled objects; they are never loaded") from error
-        raise
-    if file.read(1):
-        raise ValueError("bytes after the end of the array")
-    return array
-
-
-def _read_npy(path: Path) -> Tensors:
-    with path.open("rb") as file:
-        return {SINGLE: _read_array(file)}
-
-
-def _read_npz(path: Path) -> Tensors:
-    tensors: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if name == member.filename:
-                raise InputError(f"expected only .npy members, found {member.filename!r}")
-            if name in tensors:
-                raise InputError(f"tensor {name!r} stands in it twice")
-            with archive.open(member) as file:
-                try:
-                    tensors[name] = _read_array(file)  # type: ignore[arg-type]
-                except InputError as error:
-                    raise InputError(f"tensor {name!r}: {error.message}") from error
-    return tensors
-
-
-def _read_safetensors(path: Path) -> Tensors:
-    tensors: dict[str, NDArray[Any]] = {}
-    with safe_open(path, framework="numpy") as file:
-        for name in file.keys():  # noqa: SIM118  (not a dict)
-            dtype = file.get_slice(name).get_dtype()
-            if dtype not in _SAFETENSORS_DTYPES:
-                raise InputError(f"tensor {name!r}: expected dtype {', '.join(DTYPES)}, found {dtype}")
-            tensors[name] = file.get_tensor(name)
-    return tensors
