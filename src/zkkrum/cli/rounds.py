@@ -289,14 +289,16 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
 @click.argument("round_path", metavar="[ROUND]", type=click.Path(exists=True, path_type=Path), required=False)
 @click.option("--clients", "-n", type=int, help="Instead of a round.")
 @click.option("--dimension", "-d", type=int, help="Instead of a round.")
-@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Proofs at once.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Machines of a Dask cluster.")
+@click.option("--cores", type=click.IntRange(min=1), default=2, show_default=True, help="Cores of each machine.")
 @terms_options
 @json_option
 def estimate(
     round_path: Path | None,
     clients: int | None,
     dimension: int | None,
-    jobs: int,
+    workers: int,
+    cores: int,
     terms: Terms,
     as_json: bool,
 ) -> None:
@@ -308,7 +310,7 @@ def estimate(
         params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
-    found = forecasts.estimate(params, jobs)
+    found = forecasts.estimate(params, workers, cores)
     if as_json:
         print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
         return
@@ -321,7 +323,8 @@ def estimate(
     click.echo(
         f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first"
     )
-    click.echo(f"proving    about {found.seconds:,.0f} s on two cores: {found.time_class}")
+    where = f"{found.workers} × {found.cores} cores" if found.workers > 1 else f"{found.cores} core(s)"
+    click.echo(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
     largest = largest_chunk(params)
     click.echo(
         f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}"
