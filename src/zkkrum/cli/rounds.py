@@ -47,10 +47,11 @@ from zkkrum.protocol.params import BITS, Acceptance, Detection, Score, parse_fra
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import clipped_share, step
 from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.models import load_model, subject_of
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
 from zkkrum.rounds.tensors import SUFFIXES
-from zkkrum.rounds.updates import load_update
+from zkkrum.rounds.updates import flatten, load_update
 from zkkrum.toolchain import Toolchain
 
 NATIVE_HASH_FROM = 20_000
@@ -208,7 +209,8 @@ def simulate(
 @click.command("open")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=Path("round.toml"))
 @click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
-@click.option("--dimension", "-d", type=int, required=True)
+@click.option("--dimension", "-d", type=int, help="Values of an update, where no --base says.")
+@click.option("--base", type=existing_file, help="The model that the round starts from: gives d and subject.")
 @click.option("--subject", metavar="0x…", help="SHA-256 of tensor layout and base model [default: zero].")
 @click.option("--chain-id", type=click.IntRange(0), default=0, help="Chain where the verdict will be used.")
 @click.option("--contract", metavar="0x…", help="Contract there [default: none, off chain].")
@@ -217,7 +219,8 @@ def simulate(
 def open_(
     out: Path,
     roster: tuple[str, ...],
-    dimension: int,
+    dimension: int | None,
+    base: Path | None,
     subject: str | None,
     chain_id: int,
     contract: str | None,
@@ -231,12 +234,19 @@ def open_(
         raise InputError(
             "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
         )
+    if base and not (dimension or subject):
+        model = load_model(base)
+        d, about = flatten(model, "model").vector.size, subject_of(model)
+    elif dimension and not base:
+        d, about = dimension, parse_bytes(subject, 32, "subject") if subject else bytes(32)
+    else:
+        raise click.UsageError("expected --base MODEL, or --dimension (with or without --subject)")
     round = open_round(
         roster,
-        dimension,
+        d,
         terms.clip,
         terms,
-        subject=parse_bytes(subject, 32, "subject") if subject else bytes(32),
+        subject=about,
         chain_id=chain_id,
         contract=parse_bytes(contract, 20, "contract") if contract else bytes(20),
     )
@@ -273,6 +283,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
         "context": hex_of(round.context),
         "commitment": hex_of(commitment),
         "clipped": clipped,
+        "left_out": loaded.left_out,
         "publish": str(home.commitments / f"{who}.json"),
         "send": str(home.openings / f"{who}.npz"),
     }
@@ -281,6 +292,8 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
         return
     click.echo(f"commitment of {who}: {report['commitment']}")
     click.echo(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
+    if loaded.left_out:
+        click.echo(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
     if clipped:
         click.echo(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
 

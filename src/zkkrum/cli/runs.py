@@ -102,8 +102,8 @@ def aggregate(
         context.exit(EXIT_INVALID)
     assert found.round is not None
     if model is not None:
-        bound = check_subject(model, found.round, any_base=True)
         tensors: Tensors = apply_aggregate(model, found, any_base=True)
+        bound = check_subject(model, found.round, any_base=True)
     else:
         layout = _layout(found)
         bound = found.round.subject == layout_hash(layout)
