@@ -159,7 +159,7 @@ class TestCluster:
         assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle"]
         for k in range(2):  # both compiled for themselves: nothing was shared, and both worked
             home = cluster.folder / f"home-{k}"
-            assert list((home / "cache" / "circuits").glob("*/shard/target/vk"))
+            assert list((home / "cache" / "compiled").glob("*/shard/target/vk"))
             assert not list((home / "tmp").rglob("*.gz"))
             assert not list((home / "tmp").rglob("*.proof"))
             assert not [p for p in (home / "tmp").rglob("*.toml") if p.name != "Nargo.toml"]

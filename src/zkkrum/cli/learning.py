@@ -13,7 +13,19 @@ from pathlib import Path
 
 import click
 
-from zkkrum.cli.console import existing_file, existing_folder, folder, json_option, print_json, progress_bar, say
+from zkkrum.cli.console import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    existing_file,
+    existing_folder,
+    folder,
+    json_option,
+    print_json,
+    progress_bar,
+    refuse_together,
+    say,
+)
 from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.learning import calibrate as calibration
@@ -24,7 +36,7 @@ from zkkrum.learning.evade import EVASIVE
 from zkkrum.learning.training import Training
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.verify import verify
-from zkkrum.protocol.params import Acceptance, Detection
+from zkkrum.protocol.params import BITS, Acceptance, Detection
 from zkkrum.report.html import render
 from zkkrum.report.page import of_path
 from zkkrum.rounds.directory import RoundDirectory
@@ -48,10 +60,18 @@ def _write(path: Path | None, content: str | bytes) -> None:
 
 
 @click.command(epilog=ATTACK_HELP)
-@click.option("--clients", "-n", multiple=True, type=int, default=(20,), show_default=True, help="Repeatable.")
-@click.option("--dimension", "-d", multiple=True, type=int, default=(1000,), show_default=True, help="Repeatable.")
-@click.option("--bits", "-b", type=int, default=12, show_default=True)
-@click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
+@click.option("--clients", "-n", multiple=True, type=AT_LEAST_ONE, default=(20,), show_default=True, help="Repeatable.")
+@click.option(
+    "--dimension",
+    "-d",
+    multiple=True,
+    type=AT_LEAST_ONE,
+    default=(1000,),
+    show_default=True,
+    help="Repeatable.",
+)
+@click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
+@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
 @click.option(
     "--share",
     multiple=True,
@@ -78,7 +98,11 @@ def _write(path: Path | None, content: str | bytes) -> None:
     help="SCORE/DETECTION. Repeatable.",
 )
 @click.option(
-    "--clip", type=float, default=evaluation.CLIP, show_default=True, help="In root mean squares of the honest entries."
+    "--clip",
+    type=POSITIVE,
+    default=evaluation.CLIP,
+    show_default=True,
+    help="In root mean squares of the honest entries.",
 )
 @click.option(
     "--accept",
@@ -87,16 +111,16 @@ def _write(path: Path | None, content: str | bytes) -> None:
     show_default=True,
     help="Who is aggregated: the unflagged, or the selected that are not flagged (Multi-Krum, unless -m says else).",
 )
-@click.option("--select", "-m", "m", type=click.IntRange(1), help="Clients selected; default n - f, Multi-Krum.")
-@click.option("--rounds", type=int, default=100, show_default=True, help="Per combination.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--select", "-m", "m", type=AT_LEAST_ONE, help="Clients selected; default n - f, Multi-Krum.")
+@click.option("--rounds", type=AT_LEAST_ONE, default=100, show_default=True, help="Per combination.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True)
 @click.option("--csv", "csv_path", type=new_file, help="Also write a CSV file.")
 @click.option("--markdown", "markdown_path", type=new_file, help="Also write the tables as Markdown.")
 @json_option
 def evaluate(
     clients: tuple[int, ...],
     dimension: tuple[int, ...],
-    bits: int,
+    bits: str,
     byzantine: int | None,
     share: tuple[float, ...],
     attack: tuple[str, ...],
@@ -125,7 +149,7 @@ def evaluate(
         attacks=attack,
         rules=tuple(map(evaluation.Rule.parse, rule)),
         dimensions=dimension,
-        b=bits,
+        b=int(bits),
         clip=clip,
         rounds=rounds,
         seed=seed,
@@ -175,8 +199,8 @@ def evaluate(
     metavar=ATTACK,
     help="Attacks to replay on the clean rounds, for the price in detection. Repeatable.",
 )
-@click.option("--attackers", type=click.IntRange(0), help="Per replayed round; default f, at least 1. 0: no replay.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the replay.")
+@click.option("--attackers", type=NOT_NEGATIVE, help="Per replayed round; default f, at least 1. 0: no replay.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True, help="Of the replay.")
 @json_option
 def calibrate(
     rounds: tuple[Path, ...],
@@ -269,9 +293,9 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
 
 @click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels")
 @click.argument("out", type=folder, default=Path("experiment"))
-@click.option("--clients", "-n", type=int, default=10, show_default=True)
-@click.option("--attackers", "-k", type=int, default=3, show_default=True)
-@click.option("--rounds", type=int, default=20, show_default=True)
+@click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
+@click.option("--attackers", "-k", type=NOT_NEGATIVE, default=3, show_default=True)
+@click.option("--rounds", type=AT_LEAST_ONE, default=20, show_default=True)
 @click.option(
     "--attack",
     multiple=True,
@@ -287,14 +311,21 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
     default=tuple(experiments.AGGREGATIONS),
     help="Repeatable; default: all.",
 )
-@click.option("--dirichlet", "alpha", type=float, help="Non-IID split by Dirichlet(ALPHA); default: IID.")
-@click.option("--hidden", type=int, help="Width of a hidden layer; default: none (softmax regression, d = 650).")
-@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Of local training.")
-@click.option("--bits", "-b", type=int, default=12, show_default=True)
-@click.option("--clip", type=float, default=1.0, show_default=True)
-@click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--prove-every", type=click.IntRange(0), default=0, help="Prove every K-th round of arms with a rule.")
+@click.option(
+    "--dirichlet",
+    "alpha",
+    type=POSITIVE,
+    help="Non-IID split by Dirichlet(ALPHA); default: IID.",
+)
+@click.option(
+    "--hidden", type=AT_LEAST_ONE, help="Width of a hidden layer; default: none (softmax regression, d = 650)."
+)
+@click.option("--epochs", type=AT_LEAST_ONE, default=2, show_default=True, help="Of local training.")
+@click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
+@click.option("--clip", type=POSITIVE, default=1.0, show_default=True)
+@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True)
+@click.option("--prove-every", type=NOT_NEGATIVE, default=0, help="Prove every K-th round of arms with a rule.")
 @click.option("--no-plot", is_flag=True, help="Do not draw accuracy.png (needs zkkrum[plot]).")
 @json_option
 def experiment(
@@ -307,7 +338,7 @@ def experiment(
     alpha: float | None,
     hidden: int | None,
     epochs: int,
-    bits: int,
+    bits: str,
     clip: float,
     byzantine: int | None,
     seed: int,
@@ -329,7 +360,7 @@ def experiment(
         alpha=alpha,
         hidden=hidden,
         training=Training(epochs=epochs),
-        b=bits,
+        b=int(bits),
         clip=clip,
         f=byzantine,
         seed=seed,
@@ -376,7 +407,10 @@ def report(context: click.Context, path: Path, output: Path, no_verify: bool, as
     Pictures need zkkrum[plot].
     """
     verified = None
-    if (path / MANIFEST).is_file() and not no_verify:
+    is_bundle = (path / MANIFEST).is_file()
+    if not is_bundle:
+        refuse_together("this is a ROUND; only a BUNDLE is verified", "no_verify")
+    if is_bundle and not no_verify:
         with Toolchain.find(notify=say) as tools, progress_bar() as progress:
             answer = verify(path, tools, progress=progress)
         if not answer.ok:
