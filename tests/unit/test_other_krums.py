@@ -98,7 +98,7 @@ def test_byzfl_sums_one_neighbour_more() -> None:
 
 
 def test_one_neighbour_more_is_another_rule() -> None:
-    """n - f - 1 neighbours (ByzFL) instead of the paper's n - f - 2: another winner in about a fifth of these rounds."""
+    """n - f - 1 neighbours (ByzFL) instead of the paper's n - f - 2: another winner in a fifth of these rounds."""
     other = 0
     for params, q, _ in rounds():
         theirs = float_scores(q.astype(np.float64), params.n - params.f - 1)
