@@ -106,7 +106,7 @@ def test_attackers_that_know_the_rule_meet_each_arm_with_its_own() -> None:
         assert (step.strength or 0) > 0.5
         assert step.attackers_flagged == 0
         if (step.attack, step.aggregation) != ("scale:unflagged", MULTI_KRUM):
-            assert step.attackers_used == 3
+            assert step.attackers_used >= 2  # one may have to stay out, of three who all want to be selected
     head, rows = summary(setup, done)
     assert head[-1] == "strength"
     assert float(rows[1][-1]) > 0.5

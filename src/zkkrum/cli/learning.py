@@ -291,7 +291,12 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
     return "\n".join(lines)
 
 
-@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels")
+AGGREGATION_HELP = "\n\n\b\nAggregations:\n" + "\n".join(
+    f"  {name}: {summary}" for name, summary in experiments.AGGREGATIONS.items()
+)
+
+
+@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels" + AGGREGATION_HELP)
 @click.argument("out", type=folder, default=Path("experiment"))
 @click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
 @click.option("--attackers", "-k", type=NOT_NEGATIVE, default=3, show_default=True)

@@ -114,18 +114,29 @@ class Evasion:
     goal: Goal
 
     def __call__(self, send: Send, byzantine: tuple[int, ...]) -> float:
-        """Return the largest strength at which the attackers reach their goal, 0 where none is."""
-        return largest(lambda strength: self.passes(send(strength), byzantine))
+        """Return the largest strength at which the attackers reach their goal, 0 where none is.
 
-    def passes(self, sent: Vectors, byzantine: Sequence[int]) -> bool:
-        """Return whether the goal is reached when updates of shape (n, d) are sent."""
+        Who wants to be accepted and cannot have all in gives up one after the other.
+        """
+        k, p = len(byzantine), self.params
+        if self.goal is Goal.UNFLAGGED:
+            return self._largest(send, byzantine, k)
+        possible = min(k, p.m) if p.acceptance is Acceptance.SELECTED else k
+        for count in range(possible, 0, -1):
+            if found := self._largest(send, byzantine, count):
+                return found
+        return 0.0
+
+    def _largest(self, send: Send, byzantine: Sequence[int], count: int) -> float:
+        return largest(lambda strength: self._through(send(strength), byzantine) >= count)
+
+    def _through(self, sent: Vectors, byzantine: Sequence[int]) -> int:
+        """Return how many attackers are let through when updates of shape (n, d) are sent."""
         p = self.params
         verdict = Krum(p)(quantize(sent, self.clip, p.b)).verdict
-        bad = set(byzantine)
         if self.goal is Goal.UNFLAGGED:
-            return not bad & set(verdict.flagged)
-        possible = min(len(bad), p.m) if p.acceptance is Acceptance.SELECTED else len(bad)
-        return len(bad & set(verdict.accepted(p))) == possible
+            return len(set(byzantine) - set(verdict.flagged))
+        return len(set(byzantine) & set(verdict.accepted(p)))
 
 
 def play(strength: Strength, params: Params, clip: float, found: list[float]) -> float | Chooser | None:

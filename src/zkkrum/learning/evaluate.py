@@ -410,50 +410,56 @@ def to_markdown(cells: Sequence[Cell]) -> str:
     out = []
     for score in dict.fromkeys(c.rule.partition("/")[0] for c in cells):
         mine = [c for c in cells if c.rule.startswith(score + "/")]
-        names = [rule.partition("/")[2] for rule in dict.fromkeys(c.rule for c in mine)]
         fixed = {"n": {c.n for c in mine}, "d": {c.d for c in mine}, "f": {c.f for c in mine}}
-        shapes = [name for name, values in fixed.items() if len(values) > 1]
         caption = [f"{name} = {min(values)}" for name, values in fixed.items() if len(values) == 1]
-        out.append(", ".join([f"**{score}**", *caption, _accepting(mine), f"{mine[0].rounds} rounds a row, percent\n"]))
-        columns = _columns(mine)
-        clean = not any(c.k for c in mine)
-        same = not clean and "strength" not in columns  # else attackers send each rule something else
-        heads = [f"{name}: {title}" for name in names for title in columns]
-        head = [*shapes, "heterogeneity", *([] if clean else ["attack", "attackers"]), *heads]
-        rows = []
-        for key in dict.fromkeys((c.n, c.d, c.heterogeneity, c.attack, c.k) for c in mine):
-            line = [c for c in mine if (c.n, c.d, c.heterogeneity, c.attack, c.k) == key]
-            first = line[0]
-            beyond = score == Score.KRUM_2017.value and first.k > first.f
-            what = [*(str(getattr(first, name)) for name in shapes), f"{first.heterogeneity:g}"]
-            what += [] if clean else [first.attack, f"{first.k}{'*' if beyond else ''}"]
-            row = [*what, *(show(c) for c in line for show in columns.values())]
-            rows.append([*row, *([percent(first.undefended), percent(first.winner_honest)] if same else [])])
-        out.append(markdown_table([*head, *(["undefended", "winner honest"] if same else [])], rows))
+        m = "/".join(map(str, sorted({c.m for c in mine})))
+        selected = mine[0].acceptance == Acceptance.SELECTED.value
+        caption.append(f"aggregated: {mine[0].acceptance}" + (f", m = {m}" if selected else ""))
+        out.append(", ".join([f"**{score}**", *caption, f"{mine[0].rounds} rounds a row, percent\n"]))
+        lines: dict[tuple[object, ...], list[Cell]] = {}
+        for c in mine:
+            lines.setdefault((c.n, c.d, c.heterogeneity, c.attack, c.k), []).append(c)
+        rows = [to_row(line) for line in lines.values()]
+        head = [name for name, values in fixed.items() if len(values) > 1] + _shown(mine)
+        out.append(markdown_table(head, [[row[name] for name in head] for row in rows]))
     return "\n".join(out)
 
 
-def _accepting(cells: Sequence[Cell]) -> str:
-    m = "/".join(map(str, sorted({c.m for c in cells})))
-    return f"aggregated: {cells[0].acceptance}" + (f", m = {m}" if cells[0].acceptance == "selected" else "")
-
-
-def _columns(cells: Sequence[Cell]) -> dict[str, Callable[[Cell], str]]:
-    """Return what is shown of a rule: title and how a cell is written."""
-    honest: dict[str, Callable[[Cell], str]] = {
-        "honest": lambda c: percent(c.honest_flagged),
-        "rounds": lambda c: percent(c.false_flag_rounds),
-    }
+def _shown(cells: Sequence[Cell]) -> list[str]:
+    """Return the columns of a table besides n, d and f, by name in `to_row`."""
+    rules = [rule.partition("/")[2] for rule in dict.fromkeys(c.rule for c in cells)]
     if not any(c.k for c in cells):
-        return {**honest, "warned": lambda c: percent(c.warned_rounds)}
-    columns: dict[str, Callable[[Cell], str]] = {"caught": lambda c: percent(c.attackers_flagged)}
-    if cells[0].acceptance == Acceptance.SELECTED.value:
-        columns["accepted"] = lambda c: percent(c.attackers_accepted)
-    columns.update(honest)
-    columns["error"] = lambda c: percent(c.error)
-    if any(c.strength is not None for c in cells):
-        columns["strength"] = lambda c: "-" if c.strength is None else f"{c.strength:.2f}"
-    return columns
+        return ["heterogeneity", *(f"{rule}: {x}" for rule in rules for x in ("honest", "rounds", "warned"))]
+    selected = cells[0].acceptance == Acceptance.SELECTED.value
+    knowing = any(c.strength is not None for c in cells)
+    columns = ["caught", *(["accepted"] if selected else []), "honest", "rounds", "error"]
+    columns += ["strength"] if knowing else []
+    after = [] if knowing else ["undefended", "winner honest"]  # who knows the rule sends each rule something else
+    return ["heterogeneity", "attack", "attackers", *(f"{rule}: {x}" for rule in rules for x in columns), *after]
+
+
+def to_row(line: Sequence[Cell]) -> dict[str, str]:
+    """Return a line of a table, column by column: one scenario under one score rule, a cell for each detection rule.
+
+    All columns of `to_markdown` are in it, whether a table shows them or not.
+    """
+    first = line[0]
+    beyond = first.rule.startswith(Score.KRUM_2017.value) and first.k > first.f
+    row = {"n": str(first.n), "d": str(first.d), "f": str(first.f), "heterogeneity": f"{first.heterogeneity:g}"}
+    row |= {"attack": first.attack, "attackers": f"{first.k}{'*' if beyond else ''}"}
+    row |= {"undefended": percent(first.undefended), "winner honest": percent(first.winner_honest)}
+    for c in line:
+        rates = {
+            "caught": percent(c.attackers_flagged),
+            "accepted": percent(c.attackers_accepted),
+            "honest": percent(c.honest_flagged),
+            "rounds": percent(c.false_flag_rounds),
+            "warned": percent(c.warned_rounds),
+            "error": percent(c.error),
+            "strength": "-" if c.strength is None else f"{c.strength:.2f}",
+        }
+        row |= {f"{c.rule.partition('/')[2]}: {name}": text for name, text in rates.items()}
+    return row
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
