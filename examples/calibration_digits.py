@@ -75,9 +75,9 @@ def main(federations: int) -> None:
             params = [replace(PARAMS, z=c.z, gamma=c.gamma) for c in chosen]
             left_out = sum(c.false_left_out for c in chosen) / sum(c.rounds for c in chosen)
             numbers = [left_out, max(c.rate_at_most for c in chosen)]
-            thresholds = [float(np.median([float(getattr(c, t)) for c in chosen])) for t in ("z", "gamma")]
+            medians = [float(np.median([float(getattr(c, t)) for c in chosen])) for t in ("z", "gamma")]
             calibrated = [false_flags(x, p) for x, p in zip(later, params, strict=True)]
-            measured = [*(f"{100 * x:.1f}" for x in numbers), *(f"{x:.2f}" for x in thresholds)]
+            measured = [*(f"{100 * x:.1f}" for x in numbers), *(f"{x:.2f}" for x in medians)]
             rows.append([label, str(count), f"{100 * target:g}", show(default), show(calibrated), *measured])
         chosen = [calibrate(x[:300], PARAMS, 0.01) for x in past]
         for name, thresholds in (

@@ -1,4 +1,4 @@
-"""Fixtures that need the real tools, and a run's own signal handlers. See `support.tools` for missing tools."""
+"""Fixtures that need the real tools (`support.tools` for missing ones); signal handlers of a run, and no deadlines."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from support.tools import POINTS, SHARED_CRS, unavailable
 from zkkrum.errors import ReferenceStringError, ToolMissingError
 from zkkrum.toolchain import Toolchain
 
+hypothesis.settings.register_profile("zkkrum", deadline=None)  # no example fails because the machine is busy
+hypothesis.settings.load_profile("zkkrum")
+
 
 def pytest_configure() -> None:
     """Take the default handler of SIGINT: a run started in the background of a script inherits that it is ignored,
-    and so would every child that the tests interrupt."""
+    and so would every child that the tests interrupt. Workers of xdist call this too."""
     if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -33,24 +33,33 @@ from support.circuits import (
     with_score,
 )
 from support.shared_vectors import VECTORS, vector
+from zkkrum.errors import InputError
 from zkkrum.proof import circuit as module
 from zkkrum.proof.circuit import round_circuit, shard_circuit, verdict_circuit
 from zkkrum.proof.jobs import Job, run_job
-from zkkrum.proof.statement import encode, round_words, shard_words, verdict_words
+from zkkrum.proof.shards import public_words
+from zkkrum.proof.statement import encode, round_words
 from zkkrum.proof.witness import rule_inputs
-from zkkrum.protocol.challenge import challenges, rho
+from zkkrum.protocol.aggregate import Aggregate
+from zkkrum.protocol.challenge import Challenge, Links, claims, combination, evaluations, form_of_claims
 from zkkrum.protocol.field import P, pack
-from zkkrum.protocol.krum import Brackets, Krum, Mad, Outcome, lower_median, pair_list
-from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.krum import Brackets, Krum, Mad, lower_median, pair_list
+from zkkrum.protocol.params import Acceptance, Detection, Params, Score
 from zkkrum.protocol.poseidon2 import hash_one
+from zkkrum.protocol.quantize import Integers
+from zkkrum.protocol.transcript import Transcript
+from zkkrum.protocol.widths import Widths
 from zkkrum.toolchain import Toolchain
 
 ALL_PAIRS, BRACKETS = Score.ALL_PAIRS, Detection.BRACKETS
 
 MAD_ROUND = Params.of(6, 3, 8, m=2)
 BRACKETS_ROUND = Params.of(6, 3, 8, score=ALL_PAIRS, detection=BRACKETS)
+WORDS_ROUND = Params.of(5, 40, 8)
+"""Two words a client, the second partial, and two of the aggregate; n = 2f + 3."""
 LEAVES_ROUND = Params.of(5, 40, 8, chunk=31)
-"""Two leaves, the second partial; n = 2f + 3; also proved in shards."""
+"""The same in two leaves, hence in shards."""
+SELECTED_ROUND = Params.of(6, 3, 8, m=4, f=1, acceptance=Acceptance.SELECTED)
 
 SHAPES = {
     "krum-2017 mad m=2": MAD_ROUND,
@@ -59,9 +68,13 @@ SHAPES = {
     "all-pairs mad m=3 b=16": Params.of(6, 3, 16, score=ALL_PAIRS, m=3),
     "all-pairs brackets": BRACKETS_ROUND,
     "n=3 b=10 m=n": Params.of(3, 3, 10, m=3),
+    "selected m=4": SELECTED_ROUND,
+    "n=2f+3 m=n-f selected": Params.of(5, 3, 8, f=1, m=4, acceptance=Acceptance.SELECTED),
 }
 
 BIT = "assert(bit * bit == bit"
+BORROW = "assert_range::<BITS, LIMB>(x - y - 1"
+"""What refuses the wrong side of a comparison; its message is the range's, so the call must tell which one."""
 SIGN = "assert((2 * bit - 1) * size == x"
 
 
@@ -91,8 +104,13 @@ def brackets(workshop: Workshop) -> Program:
 
 
 @pytest.fixture(scope="module")
-def two_leaves(workshop: Workshop) -> Program:
-    return workshop.program(round_circuit(LEAVES_ROUND))
+def two_words(workshop: Workshop) -> Program:
+    return workshop.program(round_circuit(WORDS_ROUND))
+
+
+@pytest.fixture(scope="module")
+def by_selection(workshop: Workshop) -> Program:
+    return workshop.program(round_circuit(SELECTED_ROUND))
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +136,16 @@ def brackets_case(name: str = "one outlier") -> Case:
     return Case(BRACKETS_ROUND, vector(name))
 
 
-def leaves_case(seed: int = 1) -> Case:
+def words_case(seed: int = 1, params: Params = WORDS_ROUND) -> Case:
     """Four honest clients and one far away, in forty coordinates."""
     rng = np.random.default_rng(seed)
-    q = rng.integers(-9, 10, (LEAVES_ROUND.n, LEAVES_ROUND.d))
+    q = rng.integers(-9, 10, (params.n, params.d))
     q[3] += 60
-    return Case(LEAVES_ROUND, q)
+    return Case(params, q)
+
+
+def leaves_case(seed: int = 1) -> Case:
+    return words_case(seed, LEAVES_ROUND)
 
 
 def clients_with(inputs: Lie, bits: str, value: int) -> list[int]:
@@ -133,27 +155,33 @@ def clients_with(inputs: Lie, bits: str, value: int) -> list[int]:
     return found
 
 
-def unordered_distances(case: Case) -> tuple[Outcome, list[int]]:
-    """Return distances in the field that pack to the words of the true ones, satisfy the form and sum to any scores
-    one likes, here to those that frame client 0 for client 5: nothing but their range forbids them."""
-    p, true = case.params, pair_list(case.outcome.distances)
-    pairs = list(combinations(range(p.n), 2))
-    r = challenges(rho(p, case.commitments, true, BLIND), p.n)
+def framing(case: Case) -> Transcript:
+    """Return a lie whose scores frame client 0 for client 5, with the aggregate that follows."""
     scores = list(case.outcome.scores)
     scores[0], scores[5] = scores[5], scores[0]
-    width, per = p.distance_bits, 252 // p.distance_bits
-    same_words = [
-        [1 << width * (k % per) if k // per == w else 0 for k in range(p.pairs)] for w in range(-(-p.pairs // per))
-    ]
-    same_form = [[r[i] * r[j] for i, j in pairs]]
-    sums = [[int(client in pair) for pair in pairs] for client in range(p.n)]
-    gained = [a - b for a, b in zip(scores, case.outcome.scores, strict=True)]
-    change = solve([*same_words, *same_form, *sums], [0] * len([*same_words, *same_form]) + gained)
-    distances = [(x + y) % P for x, y in zip(true, change, strict=True)]
-    assert [word % P for word in pack(distances, width)] == pack(true, width)
     framed = scored(case, scores)
     assert framed.verdict.flagged == (0,)
-    return framed, distances
+    true = case.transcript.claims
+    return case.lying(outcome=framed, claims=true)
+
+
+def unordered_claims(case: Case, framed: Transcript) -> list[int]:
+    """Return claims in the field that pack to the words of the true ones, satisfy the form and sum to the framed
+    scores: nothing but their range forbids them."""
+    p, true, x = case.params, list(case.transcript.claims), framed.challenge.x
+    pairs = list(combinations(range(p.n), 2))
+    width = Widths.of(p).distance
+    per = 252 // width
+    same_words = [
+        [1 << width * (k % per) if k // per == w else 0 for k in range(p.claims)] for w in range(-(-p.claims // per))
+    ]
+    same_form = [[*(-x[i] * x[j] for i, j in pairs), *(sum(x) * x[i] for i in range(p.n))]]
+    sums = [[*(int(client in pair) for pair in pairs), *[0] * p.n] for client in range(p.n)]
+    gained = [a - b for a, b in zip(framed.outcome.scores, case.outcome.scores, strict=True)]
+    change = solve([*same_words, *same_form, *sums], [0] * len([*same_words, *same_form]) + gained)
+    claims = [(a + b) % P for a, b in zip(true, change, strict=True)]
+    assert [word % P for word in pack(claims, width)] == pack(true, width)
+    return claims
 
 
 class TestHonest:
@@ -166,9 +194,9 @@ class TestHonest:
         assert program.outputs(case.inputs(), case.outcome.verdict.public_words())
 
     @pytest.mark.parametrize("seed", range(3))
-    def test_two_leaves_agree_with_the_reference(self, two_leaves: Program, seed: int) -> None:
-        case = leaves_case(seed)
-        assert two_leaves.outputs(case.inputs(), case.outcome.verdict.public_words())
+    def test_two_words_agree_with_the_reference(self, two_words: Program, seed: int) -> None:
+        case = words_case(seed)
+        assert two_words.outputs(case.inputs(), case.outcome.verdict.public_words())
 
     def test_verdict_agrees_with_the_reference(self, verdict: Program) -> None:
         case = leaves_case()
@@ -188,23 +216,19 @@ class TestHonest:
         assert not mad.outputs(mad_case().inputs(), words)
 
     def test_public_inputs_of_a_proof(self, workshop: Workshop, crs: Path, tmp_path: Path) -> None:
-        case = mad_case()
+        case, lie = mad_case(), mad_case().transcript
         job = Job("round", round_circuit(MAD_ROUND), case.inputs(), threads=1)
-        words = round_words(case.round, case.commitments, case.outcome.verdict)
+        words = round_words(case.round, lie.statement, lie.leaves_of_chunk(0), case.outcome.verdict)
         assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
 
     def test_public_inputs_of_shards_and_verdict(self, workshop: Workshop, crs: Path, tmp_path: Path) -> None:
         case, p = leaves_case(), LEAVES_ROUND
-        chain = case.chain
-        for t in range(p.chunks):
-            circuit = shard_circuit(p, len(p.chunk_range(t)))
-            mine = [leaf[t] for leaf in case.leaves]
-            words = shard_words(case.round, t, chain.rho, mine, chain.links[t], chain.links[t + 1])
-            job = Job(f"shard-{t}", circuit, case.shard_inputs(t), threads=1)
-            assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
-        words = verdict_words(case.round, case.commitments, chain.rho, chain.links[-1], case.outcome.verdict)
+        top, *shards = (encode(words) for _, words in public_words(case.transcript))
+        for t, expected in enumerate(shards):
+            job = Job(f"shard-{t}", shard_circuit(p, len(p.chunk_range(t))), case.shard_inputs(t), threads=1)
+            assert run_job(job, tmp_path, workshop.tools).public_inputs == expected
         job = Job("verdict", verdict_circuit(p), case.verdict_inputs(), threads=1)
-        assert run_job(job, tmp_path, workshop.tools).public_inputs == encode(words)
+        assert run_job(job, tmp_path, workshop.tools).public_inputs == top
 
 
 class TestHarmless:
@@ -212,10 +236,24 @@ class TestHarmless:
 
     def test_another_blind(self, mad: Program) -> None:
         case = mad_case()
-        p, distances = case.params, pair_list(case.outcome.distances)
-        last = challenges(rho(p, case.commitments, distances, BLIND + 1), p.n)[-1]
-        lie = {**case.inputs(), "blind": BLIND + 1, "last_challenge": last}
-        assert mad.outputs(lie, case.outcome.verdict.public_words())
+        lie = case.lying(secrets=replace(case.secrets, blind=BLIND + 1))
+        assert mad.outputs(case.inputs(lie), case.outcome.verdict.public_words())
+
+    def test_another_salt_of_the_aggregate(self, mad: Program) -> None:
+        case = mad_case()
+        lie = case.lying(secrets=replace(case.secrets, salt=5))
+        assert mad.outputs(case.inputs(lie), case.outcome.verdict.public_words())
+
+    def test_a_sum_whose_lanes_carry(self, mad: Program) -> None:
+        """S_0 + 2^SB and S_1 - 1 make the same word: words are opaque here, and who opens A checks the range."""
+        case = mad_case()
+        total = case.transcript.aggregate.total.copy()
+        total[0] += 1 << case.params.sum_bits
+        total[1] -= 1
+        (word,) = case.inputs()["words_of_sum"]
+        assert sum(int(x) << case.params.sum_bits * k for k, x in enumerate(total)) == word
+        with pytest.raises(InputError, match=r"sum\[0\] = \d+ is not in \[0, 2\^11\)"):
+            Aggregate(total, 1).check(case.params, "holder")
 
     def test_other_neighbours_among_equally_near_ones(self, workshop: Workshop) -> None:
         """The cycle 0 → 1 → 2 → 0 of clients that are equally far from each other."""
@@ -254,101 +292,231 @@ class TestHarmless:
 
 
 class TestOpenings:
-    MESSAGE = "commitment: values and salts do not open it"
+    MESSAGE = "leaf: values and salt do not open it"
 
     def test_a_value_other_than_committed(self, mad: Program) -> None:
         case = mad_case()
         q = case.q.copy()
         q[5] = q[0]  # the outlier is made to look like another
-        mad.refuses(Case(MAD_ROUND, q).inputs(commitments=case.commitments), self.MESSAGE)
+        other = Case(MAD_ROUND, q)
+        mad.refuses(other.inputs(other.lying(client_leaves=case.leaves)), self.MESSAGE)
 
     @pytest.mark.parametrize("coordinate", [0, 30, 31, 39])
-    def test_a_value_of_any_leaf(self, two_leaves: Program, coordinate: int) -> None:
-        case = leaves_case()
+    def test_a_value_of_any_word(self, two_words: Program, coordinate: int) -> None:
+        case = words_case()
         q = case.q.copy()
         q[2, coordinate] += 1
-        two_leaves.refuses(Case(LEAVES_ROUND, q).inputs(commitments=case.commitments), self.MESSAGE)
+        other = Case(WORDS_ROUND, q)
+        two_words.refuses(other.inputs(other.lying(client_leaves=case.leaves)), self.MESSAGE)
 
-    @pytest.mark.parametrize("chunk", [0, 1])
-    def test_a_salt_other_than_committed(self, two_leaves: Program, chunk: int) -> None:
-        lie = leaves_case().inputs()
-        two_leaves.refuses(put(lie, f"salts.4.{chunk}", lie["salts"][4][chunk] + 1), self.MESSAGE)
+    @pytest.mark.parametrize("client", [0, 5])
+    def test_a_salt_other_than_committed(self, mad: Program, client: int) -> None:
+        lie = mad_case().inputs()
+        mad.refuses(put(lie, f"salts.{client}", lie["salts"][client] + 1), self.MESSAGE)
 
-    def test_leaves_in_another_order(self, workshop: Workshop) -> None:
-        params = Params.of(5, 62, 8, chunk=31)
-        case = Case(params, np.arange(5 * 62).reshape(5, 62) % 90)
-        swapped = Case(params, np.hstack([case.q[:, 31:], case.q[:, :31]]))
-        lie = swapped.inputs(commitments=case.commitments)
-        lie["salts"] = [row[::-1] for row in lie["salts"]]
-        workshop.program(round_circuit(params)).refuses(lie, self.MESSAGE)
-
-    def test_a_commitment_that_nobody_opens(self, mad: Program) -> None:
+    @pytest.mark.parametrize("client", [0, 5])
+    def test_a_leaf_that_nobody_opens(self, mad: Program, client: int) -> None:
         case = mad_case()
-        mad.refuses(case.inputs(commitments=[*case.commitments[:5], 12345]), self.MESSAGE)
+        made_up = [*case.leaves]
+        made_up[client] = [12345]
+        mad.refuses(case.inputs(case.lying(client_leaves=made_up)), self.MESSAGE)
 
-    def test_a_commitment_copied_from_another_client(self, mad: Program) -> None:
+    def test_leaves_in_another_order(self, mad: Program) -> None:
         case = mad_case()
-        q = case.q.copy()
-        q[1] = q[0]
-        lie = Case(MAD_ROUND, q).inputs(commitments=[case.commitments[0], *case.commitments[:1], *case.commitments[2:]])
-        lie["salts"][1] = lie["salts"][0]
-        mad.refuses(lie, self.MESSAGE)
-
-    def test_a_commitment_from_another_context(self, mad: Program) -> None:
-        case = mad_case()
-        later = replace(case, round_id=bytes([1] * 32))
-        assert later.round.context != case.round.context
-        mad.refuses(later.inputs(commitments=case.commitments), self.MESSAGE)
+        mad.refuses(case.inputs(case.lying(client_leaves=case.leaves[::-1])), self.MESSAGE)
 
     @pytest.mark.parametrize("step", [1, -1], ids=["2^b", "negative"])
     def test_values_out_of_range_that_pack_to_the_same_word(self, mad: Program, step: int) -> None:
         """v_0 ± 2^b and v_1 ∓ 1 make up the committed word: only the range of a value forbids them."""
         case = mad_case()
-        q = case.q.copy()
-        q[5, 0] += 256 * step
-        q[5, 1] -= step
-        lie = put(case.inputs(Krum(MAD_ROUND)(q)), "values.5", [int(x) % P for x in q[5] + 128])
+        lie = case.inputs()
+        v = lie["values"][5]
+        lie = put(put(lie, "values.5.0", (v[0] + 256 * step) % P), "values.5.1", (v[1] - step) % P)
         mad.refuses(lie, None, "values[i][k].assert_max_bit_size", "assert_values")
 
 
 class TestDistances:
     MESSAGE = "distances: differ from those of the committed values"
+    RANGE = "assert_range::<BITS, LIMB>(x)"
 
     @pytest.mark.parametrize(("i", "j"), [(0, 1), (0, 5), (2, 3), (4, 5)])
     @pytest.mark.parametrize("by", [1, -1, 4096])
     def test_a_wrong_distance(self, mad: Program, i: int, j: int, by: int) -> None:
         case = mad_case()
         claimed = Krum(MAD_ROUND).of_distances(symmetric(case.outcome.distances, i, j, by))
-        mad.refuses(case.inputs(claimed), self.MESSAGE)
+        mad.refuses(case.inputs(case.lying(outcome=claimed)), self.MESSAGE)
+
+    @pytest.mark.parametrize("i", [0, 3, 5])
+    @pytest.mark.parametrize("by", [1, -1, 512])
+    def test_a_wrong_norm(self, mad: Program, i: int, by: int) -> None:
+        case = mad_case()
+        claims = [*case.transcript.claims]
+        claims[case.params.pairs + i] += by
+        mad.refuses(case.inputs(case.lying(claims=claims)), self.MESSAGE)
 
     def test_distances_of_other_clients(self, mad: Program) -> None:
         case = mad_case()
         order = [5, 1, 2, 3, 4, 0]
-        mad.refuses(case.inputs(Krum(MAD_ROUND)(case.q[order])), self.MESSAGE)
+        mad.refuses(case.inputs(case.lying(outcome=Krum(MAD_ROUND)(case.q[order]))), self.MESSAGE)
+
+    def test_distances_all_shifted_by_what_sums_to_zero(self, mad: Program) -> None:
+        """Two distances moved against each other keep every score but four."""
+        case = mad_case()
+        d = symmetric(symmetric(case.outcome.distances, 0, 1, 700), 2, 3, -700)
+        mad.refuses(case.inputs(case.lying(outcome=Krum(MAD_ROUND).of_distances(abs(d)))), self.MESSAGE)
+
+    @pytest.mark.parametrize("first", [0, 14], ids=["distances", "a distance and a norm"])
+    def test_claims_wider_than_their_slot(self, mad: Program, first: int) -> None:
+        """Two claims that share a word: the first + 2^width, the second - 1."""
+        case = mad_case()
+        width = Widths.of(MAD_ROUND).distance
+        assert first // (252 // width) == (first + 1) // (252 // width)
+        claims = [*case.transcript.claims]
+        claims[first] += 1 << width
+        claims[first + 1] -= 1
+        lie = {**case.inputs(), "claims": claims}
+        mad.refuses(lie, None, self.RANGE, "assert_ranges")
+
+    def test_claims_that_are_no_integers(self, brackets: Program) -> None:
+        case = brackets_case()
+        framed = framing(case)
+        lie = {**case.inputs(framed), "claims": unordered_claims(case, framed)}
+        brackets.refuses(lie, None, self.RANGE, "assert_ranges")
+
+
+class TestChallenges:
+    X, S = "challenges: x is not y scaled", "challenges: s' is not s scaled"
 
     def test_challenges_that_do_not_follow_from_the_blind(self, mad: Program) -> None:
-        mad.refuses({**mad_case().inputs(), "blind": BLIND + 1}, "challenges: do not sum to zero")
+        mad.refuses({**mad_case().inputs(), "blind": BLIND + 1}, self.X)
 
-    def test_a_last_challenge_solved_for_a_wrong_distance(self, mad: Program) -> None:
-        """With a free last challenge the form can be made to hold for wrong distances: it is linear in the last where
-        that client's values are all 0."""
-        q = vector("one outlier")
-        q[5] = -128
-        case = Case(MAD_ROUND, q)
-        claimed = Krum(MAD_ROUND).of_distances(symmetric(case.outcome.distances, 0, 1, 500))
-        lie, d = case.inputs(claimed), claimed.distances
-        r = challenges(rho(MAD_ROUND, case.commitments, lie["distances"], BLIND), 6)
-        values = [[int(x) for x in row] for row in q + 128]
-        left = sum(sum(r[i] * values[i][k] for i in range(5)) ** 2 for k in range(3))
-        rest = sum(r[i] * r[j] * int(d[i, j]) for i, j in combinations(range(5), 2))
-        last = -(left + rest) * inverse(sum(r[i] * int(d[i, 5]) for i in range(5))) % P
-        mad.refuses({**lie, "last_challenge": last}, "challenges: do not sum to zero")
+    def test_another_statement_than_the_challenges(self, mad: Program) -> None:
+        lie = mad_case().inputs()
+        mad.refuses({**lie, "statement": lie["statement"] + 1}, self.X)
 
-    def test_distances_that_are_no_integers(self, brackets: Program) -> None:
-        case = brackets_case()
-        framed, distances = unordered_distances(case)
-        lie = {**case.inputs(framed), "distances": distances, "last_challenge": case.inputs()["last_challenge"]}
-        brackets.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+    @pytest.mark.parametrize("i", [0, 2, 4])
+    def test_another_x(self, mad: Program, i: int) -> None:
+        lie = mad_case().inputs()
+        mad.refuses(put(lie, f"scaled.{i}", lie["scaled"][i] + 1), self.X)
+
+    def test_another_s(self, mad: Program) -> None:
+        lie = mad_case().inputs()
+        mad.refuses(put(lie, "scaled_s", lie["scaled_s"] + 1), self.S)
+
+    def test_an_x_solved_for_a_wrong_distance(self, mad: Program) -> None:
+        """With a free x_5 the form can be made to hold for a wrong D_05: the norms being true, it is linear in x_5."""
+        case = mad_case()
+        lie = case.lying(outcome=Krum(MAD_ROUND).of_distances(symmetric(case.outcome.distances, 0, 5, 500)))
+        x = list(lie.challenge.x)
+
+        def gap(last: int) -> int:
+            u = [sum(c * int(v) for c, v in zip([*x[:5], last], column, strict=True)) for column in (case.q + 128).T]
+            return (sum(c * c for c in u) - form_of_claims([*x[:5], last], lie.claims)) % P
+
+        x[5] = -gap(0) * inverse(gap(1) - gap(0)) % P
+        assert gap(x[5]) == 0
+        mad.refuses(put(case.inputs(lie), "scaled.4", x[5]), self.X)
+
+    def test_an_s_solved_for_a_wrong_sum(self, mad: Program) -> None:
+        """With a free s' the residue of any S can be made to be Z."""
+        case = mad_case()
+        total = case.transcript.aggregate.total.copy()
+        total[0] += 1
+        lie = case.lying(total=total)
+        values = evaluations(MAD_ROUND, case.q, lie.aggregate, lie.challenge.rho)[0]
+        y0 = (1 + hash_one([lie.challenge.rho, lie.challenge.combined, BLIND])) % P
+        target = lie.challenge.combined * inverse(y0)
+        u = sum(x * v for x, v in zip(lie.challenge.x, values[:-1], strict=True))
+        mad.refuses({**case.inputs(lie), "scaled_s": (u - target) * inverse(values[-1]) % P}, self.S)
+
+    def test_z_chosen_after_s(self, mad: Program) -> None:
+        """Z := y_0·residue makes any S pass, but s hashes Z."""
+        case = mad_case()
+        total = case.transcript.aggregate.total.copy()
+        total[0] += 1
+        lie = case.lying(total=total)
+        y0 = (1 + hash_one([lie.challenge.rho, lie.challenge.combined, BLIND])) % P
+        values = evaluations(MAD_ROUND, case.q, lie.aggregate, lie.challenge.rho)[0]
+        step = sum(x * v for x, v in zip(lie.challenge.x, values[:-1], strict=True))
+        residue = (step - lie.challenge.scaled_s * values[-1]) % P
+        mad.refuses({**case.inputs(lie), "combined": y0 * residue % P}, self.X)
+
+
+class TestAggregate:
+    SUM = "aggregate: not the sum of the accepted"
+    LEAF = "leaf: words and salt do not open that of the aggregate"
+
+    @staticmethod
+    def total(case: Case, clients: list[int]) -> Integers:
+        return Aggregate.of(case.q, clients, case.params.b, 0).total
+
+    @pytest.mark.parametrize("coordinate", [0, 1, 2])
+    @pytest.mark.parametrize("by", [1, -1])
+    def test_one_coordinate_off_by_one(self, mad: Program, coordinate: int, by: int) -> None:
+        case = mad_case()
+        total = case.transcript.aggregate.total.copy()
+        total[coordinate] += by
+        mad.refuses(case.inputs(case.lying(total=total)), self.SUM)
+
+    @pytest.mark.parametrize("coordinate", [0, 21, 22, 39])
+    def test_one_coordinate_of_any_word(self, two_words: Program, coordinate: int) -> None:
+        case = words_case()
+        total = case.transcript.aggregate.total.copy()
+        total[coordinate] += 1
+        two_words.refuses(case.inputs(case.lying(total=total)), self.SUM)
+
+    def test_words_in_another_order(self, two_words: Program) -> None:
+        case = words_case()
+        g = WORDS_ROUND.group
+        total = case.transcript.aggregate.total.copy()
+        total[: 2 * g] = np.concatenate([total[g : 2 * g], total[:g]])
+        two_words.refuses(case.inputs(case.lying(total=total)), self.SUM)
+
+    @pytest.mark.parametrize("clients", [[0, 1, 2, 3, 4], [0, 1, 2], [0], [0, 1, 2, 3, 4, 5], []])
+    def test_a_sum_of_other_clients_than_the_accepted(self, mad: Program, clients: list[int]) -> None:
+        """A flagged client accepted, an accepted one left out, everybody, nobody."""
+        case = mad_case()
+        assert case.transcript.accepted == (0, 1, 2, 4)
+        mad.refuses(case.inputs(case.lying(total=self.total(case, clients))), self.SUM)
+
+    @pytest.mark.parametrize("wrong", ["unflagged", "selected"])
+    def test_a_sum_by_another_acceptance(self, by_selection: Program, wrong: str) -> None:
+        """Where the selected are accepted: the unflagged that are not selected, or the selected that are flagged."""
+        name = {"unflagged": "lowest scores tie", "selected": "3-cycle"}[wrong]
+        case = Case(SELECTED_ROUND, vector(name))
+        verdict = case.outcome.verdict
+        assert by_selection.outputs(case.inputs(), verdict.public_words())
+        others = {"unflagged": [i for i in range(6) if i not in verdict.flagged], "selected": list(verdict.selected)}
+        assert len(case.transcript.accepted) < len(others[wrong])
+        by_selection.refuses(case.inputs(case.lying(total=self.total(case, others[wrong]))), self.SUM)
+
+    def test_the_aggregate_of_another_round(self, mad: Program) -> None:
+        case = mad_case()
+        other = mad_case("two flagged").transcript.aggregate.total
+        mad.refuses(case.inputs(case.lying(total=other)), self.SUM)
+
+    def test_words_that_are_no_packed_sums(self, mad: Program) -> None:
+        """The words of S are opaque: one that equals the sum's mod p is the sum's, any other is refused."""
+        case = mad_case()
+        (word,) = case.inputs()["words_of_sum"]
+        for other in (word + 1, P - 1, 0):
+            lie = {**case.inputs(), "words_of_sum": [other]}
+            mad.refuses(lie, self.LEAF)
+            salt = lie["salt_of_sum"]
+            mad.refuses({**lie, "leaf_of_sum": hash_one([other, salt])}, self.SUM)
+
+    def test_another_salt(self, mad: Program) -> None:
+        lie = mad_case().inputs()
+        mad.refuses({**lie, "salt_of_sum": lie["salt_of_sum"] + 1}, self.LEAF)
+
+    def test_another_leaf(self, mad: Program) -> None:
+        mad.refuses({**mad_case().inputs(), "leaf_of_sum": 5}, self.LEAF)
+
+    @pytest.mark.parametrize("by", [1, -1])
+    def test_another_z_with_s_hashed_from_it(self, mad: Program, by: int) -> None:
+        case = mad_case()
+        lie = case.lying(combined=(case.transcript.challenge.combined + by) % P)
+        mad.refuses(case.inputs(lie), self.SUM)
 
 
 class TestScores:
@@ -559,6 +727,7 @@ class TestMedians:
 class TestMad:
     """ "one outlier" flags clients 3 and 5; in "beyond z, not gamma" client 0 is far in deviations only."""
 
+    CALL = "assert_greater::<THRESHOLD_BITS, LIMB, _>(self.{}[i]"
     INVERSE = "median: wrong inverse"
     MALICIOUS = "malicious: wrong inverse"
 
@@ -581,20 +750,18 @@ class TestMad:
         count = 2 * len(case.outcome.verdict.flagged)
         mad.refuses(put(lie, "detection.flagged_inverse", inverse(count)), self.INVERSE)
 
-    @pytest.mark.parametrize(
-        ("bits", "message"), [("beyond", "threshold z: wrong side"), ("excess", "threshold gamma: wrong side")]
-    )
+    @pytest.mark.parametrize("bits", ["beyond", "excess"])
     @pytest.mark.parametrize("now", [0, 1], ids=["set", "cleared"])
     @pytest.mark.parametrize("name", ["one outlier", "the original's example", "two flagged"])
-    def test_a_threshold_bit_flipped(self, mad: Program, name: str, now: int, bits: str, message: str) -> None:
+    def test_a_threshold_bit_flipped(self, mad: Program, name: str, now: int, bits: str) -> None:
         honest = mad_case(name).inputs()
         for i in clients_with(honest, bits, now):
             lie = put(honest, f"detection.{bits}.{i}", 1 - now)
-            mad.refuses(self.flags(lie, 6), message, SIGN, "assert_greater")
+            mad.refuses(self.flags(lie, 6), None, BORROW, self.CALL.format(bits))
 
     def test_a_score_exactly_at_a_threshold_is_not_beyond_it(self, mad: Program) -> None:
         case = mad_case("all scores tie")  # s - M = 0 = z·A
-        mad.refuses(put(case.inputs(), "detection.beyond.2", 1), "threshold z: wrong side", SIGN)
+        mad.refuses(put(case.inputs(), "detection.beyond.2", 1), None, BORROW, self.CALL.format("beyond"))
 
     @pytest.mark.parametrize(
         ("bits", "message"), [("beyond", "threshold z: wrong side"), ("excess", "threshold gamma: wrong side")]
@@ -618,6 +785,9 @@ SIDES = {
 }
 
 
+WIDTHS = {"below": "BITS", "above": "BITS", "near": "NEAR_BITS", "beyond": "THRESHOLD_BITS"}
+
+
 class TestBrackets:
     @staticmethod
     def counted(lie: Lie) -> Lie:
@@ -636,7 +806,9 @@ class TestBrackets:
             lie = put(honest, f"detection.{bits}.{i}", 1 - now)
             if bits == "below":  # the bracket that `near` is about follows from the side
                 lie = self.bracketed(brackets_case(name), lie, i)
-            brackets.refuses(self.counted(lie), SIDES[bits], SIGN, "assert_greater")
+            brackets.refuses(
+                self.counted(lie), None, BORROW, f"assert_greater::<{WIDTHS[bits]}, LIMB, _>(self.{bits}[i]"
+            )
 
     @staticmethod
     def bracketed(case: Case, lie: Lie, i: int) -> Lie:
@@ -659,13 +831,13 @@ class TestBrackets:
         assert rule.variance > 0
         i = rule.deltas.index(0)
         lie = put(case.inputs(), f"detection.{side}.{i}", 1)
-        brackets.refuses(self.counted(lie), SIDES[side], SIGN)
+        brackets.refuses(self.counted(lie), None, BORROW, f"assert_greater::<BITS, LIMB, _>(self.{side}[i]")
 
     @pytest.mark.parametrize("name", ["one outlier", "unattributed", "beyond z, not malicious", "all scores tie"])
     def test_malicious_flipped(self, brackets: Program, name: str) -> None:
         case = brackets_case(name)
         lie = put(case.inputs(), "detection.malicious", 1 - int(case.outcome.verdict.malicious))
-        brackets.refuses(lie, "brackets: wrong count", SIGN)
+        brackets.refuses(lie, None, BORROW, "assert_greater::<BITS, LIMB, _>(self.malicious")
 
     def test_malicious_that_is_no_bit(self, brackets: Program) -> None:
         brackets.refuses(put(brackets_case().inputs(), "detection.malicious", 2), "brackets: wrong count", BIT)
@@ -673,13 +845,24 @@ class TestBrackets:
 
 class TestShard:
     LEAF = "leaf: values and salt do not open it"
-    LINK = "link: does not open to the running sum"
+    SUM = "leaf: words and salt do not open that of the aggregate"
+    LINK = "link: does not open to the running sums"
     BEFORE, AFTER = "assert_link(link_before", "assert_link(link_after"
 
     @staticmethod
-    def form(case: Case, values: list[list[int]]) -> int:
-        r = challenges(case.chain.rho, case.params.n)
-        return sum(sum(x * row[k] for x, row in zip(r, values, strict=True)) ** 2 for k in range(len(values[0]))) % P
+    def relinked(lie: Lie) -> Lie:
+        """Make the link after follow from the inputs, whatever they are."""
+        x, beta, p = [1, *lie["scaled"]], lie["rho"], LEAVES_ROUND
+        form, residue, values = lie["form_before"], lie["residue_before"], lie["values"]
+        for start, word in zip(range(0, len(values[0]), p.group), lie["words_of_sum"], strict=True):
+            u = [
+                sum(c * row[k] for c, row in zip(x, values, strict=True))
+                for k in range(start, min(start + p.group, len(values[0])))
+            ]
+            form += sum(c * c for c in u)
+            packed = sum(c << p.sum_bits * j for j, c in enumerate(u))
+            residue = (residue * beta + packed - lie["scaled_s"] * word) % P
+        return {**lie, "link_after": hash_one([form % P, residue, lie["blind_after"]])}
 
     @pytest.fixture
     def honest(self) -> Lie:
@@ -687,6 +870,13 @@ class TestShard:
 
     def test_honest(self, shard: Program, honest: Lie) -> None:
         shard.execute(honest)
+        assert self.relinked(honest) == honest
+
+    def test_any_challenges_pass_here(self, shard: Program, honest: Lie) -> None:
+        """ρ, x and s' are the verdict's to justify; the verifier compares them word by word."""
+        lie = {**honest, "rho": 3, "scaled": [5, 6, 7, 8], "scaled_s": 9}
+        shard.refuses(lie, self.LINK, self.AFTER)
+        shard.execute(self.relinked(lie))
 
     @pytest.mark.parametrize("i", [0, 4])
     def test_a_leaf_that_nobody_opens(self, shard: Program, honest: Lie, i: int) -> None:
@@ -697,117 +887,117 @@ class TestShard:
 
     def test_a_value_other_than_committed(self, shard: Program, honest: Lie) -> None:
         lie = put(honest, "values.1.30", honest["values"][1][30] + 1)
-        sum_after = (lie["sum_before"] + self.form(leaves_case(), lie["values"])) % P
-        shard.refuses(put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]])), self.LEAF)
+        shard.refuses(self.relinked(lie), self.LEAF)
 
     def test_values_out_of_range_that_pack_to_the_same_word(self, shard: Program, honest: Lie) -> None:
         v = honest["values"][3]
         lie = put(put(honest, "values.3.0", v[0] + 256), "values.3.1", v[1] - 1)
-        sum_after = (lie["sum_before"] + self.form(leaves_case(), lie["values"])) % P
-        lie = put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]]))
-        shard.refuses(lie, None, "values[i][k].assert_max_bit_size", "assert_values")
+        shard.refuses(self.relinked(lie), None, "values[i][k].assert_max_bit_size", "assert_values")
 
-    def test_challenges_of_another_rho(self, shard: Program, honest: Lie) -> None:
-        shard.refuses(put(honest, "rho", honest["rho"] + 1), "challenges: do not sum to zero")
+    def test_words_other_than_committed(self, shard: Program, honest: Lie) -> None:
+        lie = put(honest, "words_of_sum.1", honest["words_of_sum"][1] + 1)
+        shard.refuses(self.relinked(lie), self.SUM)
 
-    def test_a_last_challenge_with_the_sum_made_to_fit(self, shard: Program, honest: Lie) -> None:
-        lie = put(honest, "last_challenge", honest["last_challenge"] + 1)
-        r = [*challenges(lie["rho"], 5)[:4], lie["last_challenge"]]
-        total = sum(sum(x * row[k] for x, row in zip(r, lie["values"], strict=True)) ** 2 for k in range(31))
-        link = hash_one([1, (lie["sum_before"] + total) % P, lie["blind_after"]])
-        shard.refuses(put(lie, "link_after", link), "challenges: do not sum to zero")
+    @pytest.mark.parametrize("name", ["salt_of_sum", "leaf_of_sum"])
+    def test_another_leaf_of_the_aggregate(self, shard: Program, honest: Lie, name: str) -> None:
+        shard.refuses({**honest, name: 5}, self.SUM)
 
-    def test_a_wrong_sum_before(self, shard: Program, honest: Lie) -> None:
-        lie = put(honest, "sum_before", 1)
-        sum_after = (1 + self.form(leaves_case(), lie["values"])) % P
-        lie = put(lie, "link_after", hash_one([1, sum_after, lie["blind_after"]]))
-        shard.refuses(lie, self.LINK, self.BEFORE)
+    @pytest.mark.parametrize("name", ["form_before", "residue_before"])
+    def test_a_wrong_sum_before(self, shard: Program, honest: Lie, name: str) -> None:
+        shard.refuses(self.relinked({**honest, name: 1}), self.LINK, self.BEFORE)
 
     @pytest.mark.parametrize("name", ["link_before", "blind_before"])
     def test_a_wrong_link_before(self, shard: Program, honest: Lie, name: str) -> None:
-        shard.refuses(put(honest, name, 7), self.LINK, self.BEFORE)
+        shard.refuses({**honest, name: 7}, self.LINK, self.BEFORE)
 
     @pytest.mark.parametrize("name", ["link_after", "blind_after"])
     def test_a_wrong_link_after(self, shard: Program, honest: Lie, name: str) -> None:
-        shard.refuses(put(honest, name, 7), self.LINK, self.AFTER)
+        shard.refuses({**honest, name: 7}, self.LINK, self.AFTER)
 
-    def test_a_link_after_that_hides_another_sum(self, shard: Program, honest: Lie) -> None:
-        shard.refuses(put(honest, "link_after", hash_one([1, 3, honest["blind_after"]])), self.LINK, self.AFTER)
-
-    @pytest.mark.parametrize("moved", ["before", "after"])
-    def test_another_t(self, shard: Program, honest: Lie, moved: str) -> None:
-        """One link is made for the other t, the other is kept: each must have the t of its own place."""
-        case = leaves_case()
-        before = hash_one([1, honest["sum_before"], honest["blind_before"]])
-        after = hash_one([2, case.chain.sums[1], honest["blind_after"]])
-        lie = put(honest, "t", 1)
-        if moved == "before":
-            shard.refuses(put(lie, "link_before", before), self.LINK, self.AFTER)
-        else:
-            shard.refuses(put(lie, "link_after", after), self.LINK, self.BEFORE)
+    @pytest.mark.parametrize("hidden", [(1, 0), (0, 1)], ids=["form", "residue"])
+    def test_a_link_after_that_hides_another_sum(self, shard: Program, honest: Lie, hidden: tuple[int, int]) -> None:
+        links = leaves_case().transcript.sharded_links
+        sums = [links.forms[1] + hidden[0], links.residues[1] + hidden[1]]
+        shard.refuses({**honest, "link_after": hash_one([*sums, honest["blind_after"]])}, self.LINK, self.AFTER)
 
 
 class TestVerdict:
-    RHO = "rho: not of these distances"
-    LINK = "link: does not open to the running sum"
+    RHO = "rho: not of this statement and these claims"
+    LINK = "link: does not open to the running sums"
+    FORM = "distances: differ from those of the committed values"
+    SUM = "aggregate: not the sum of the accepted"
+    X, S = "challenges: x is not y scaled", "challenges: s' is not s scaled"
 
     @pytest.fixture
     def honest(self) -> Lie:
         return leaves_case().verdict_inputs()
 
     def test_another_rho(self, verdict: Program, honest: Lie) -> None:
-        """The challenges and the link follow from the other ρ; that ρ hashes these distances is what remains."""
-        case = leaves_case()
-        other = honest["rho"] + 1
-        r = challenges(other, 5)
-        pairs = combinations(range(5), 2)
-        form = -sum(r[i] * r[j] * x for (i, j), x in zip(pairs, honest["distances"], strict=True)) % P
-        lie = {**honest, "rho": other, "last_challenge": r[-1]}
-        lie["link"] = hash_one([case.params.chunks, form, honest["link_blind"]])
-        verdict.refuses(lie, self.RHO)
+        """Everything follows from the other ρ; that it hashes this statement and these claims is what remains."""
+        case, t = leaves_case(), leaves_case().transcript
+        other = t.challenge.rho + 1
+        values = evaluations(LEAVES_ROUND, case.q, t.aggregate, other)
+        chunks = [claims(case.q[:, c.start : c.stop], 8) for c in map(LEAVES_ROUND.chunk_range, range(2))]
+        made = Challenge.of(other, BLIND, combination(LEAVES_ROUND, other, values), t.accepted, 5)
+        links = Links.of(LEAVES_ROUND, made, chunks, values, case.secrets.blinds)
+        verdict.refuses(case.verdict_inputs(replace(t, challenge=made, links=links)), self.RHO)
 
-    def test_another_blind(self, verdict: Program, honest: Lie) -> None:
-        verdict.refuses(put(honest, "blind", 5), self.RHO)
-
-    def test_a_commitment_that_rho_does_not_hash(self, verdict: Program, honest: Lie) -> None:
-        verdict.refuses(put(honest, "commitments.3", 5), self.RHO)
+    @pytest.mark.parametrize("name", ["blind", "statement"])
+    def test_what_rho_does_not_hash(self, verdict: Program, honest: Lie, name: str) -> None:
+        verdict.refuses({**honest, name: 5}, self.RHO)
 
     def test_distances_claimed_after_rho(self, verdict: Program, honest: Lie) -> None:
         case = leaves_case()
         claimed = Krum(LEAVES_ROUND).of_distances(symmetric(case.outcome.distances, 0, 3, -9000))
-        verdict.refuses(case.verdict_inputs(claimed), self.RHO)
+        lie = {**case.verdict_inputs(case.lying(outcome=claimed)), "rho": honest["rho"]}
+        verdict.refuses(lie, self.RHO)
 
-    def test_distances_claimed_before_rho(self, verdict: Program) -> None:
-        """ρ hashes the wrong distances, and the chain sums the form of the true values under it."""
-        case, p = leaves_case(), LEAVES_ROUND
-        claimed = Krum(p).of_distances(symmetric(case.outcome.distances, 0, 3, -9000))
-        rho_ = rho(p, case.commitments, pair_list(claimed.distances), BLIND)
-        r = challenges(rho_, p.n)
-        pairs = combinations(range(p.n), 2)
-        form = -sum(r[i] * r[j] * int(case.outcome.distances[i, j]) for i, j in pairs) % P
-        links = (*case.chain.links[:-1], hash_one([p.chunks, form, case.chain.blinds[-1]]))
-        verdict.refuses(case.verdict_inputs(claimed, replace(case.chain, rho=rho_, links=links)), self.LINK)
+    @pytest.mark.parametrize("norm", [False, True], ids=["distance", "norm"])
+    def test_claims_made_before_rho(self, verdict: Program, norm: bool) -> None:
+        """ρ hashes the wrong claims, and the shards sum the form of the true values under it."""
+        case = leaves_case()
+        if norm:
+            made_up = [*case.transcript.claims]
+            made_up[LEAVES_ROUND.pairs + 3] -= 9000
+            lie = case.lying(claims=made_up)
+        else:
+            lie = case.lying(outcome=Krum(LEAVES_ROUND).of_distances(symmetric(case.outcome.distances, 0, 3, -9000)))
+        inputs = case.verdict_inputs(lie)
+        verdict.refuses(inputs, self.FORM)
+        verdict.refuses({**inputs, "form": form_of_claims(lie.challenge.x, lie.claims)}, self.LINK)
 
-    def test_a_distance_out_of_range_that_packs_to_the_same_word(self, verdict: Program, honest: Lie) -> None:
-        d = honest["distances"]
-        lie = put(put(honest, "distances.0", d[0] + (1 << LEAVES_ROUND.distance_bits)), "distances.1", d[1] - 1)
-        verdict.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+    def test_a_sum_of_others_than_the_accepted(self, verdict: Program) -> None:
+        """The statement commits to the sum of all, and the shards carry its residue."""
+        case = leaves_case()
+        total = Aggregate.of(case.q, range(5), 8, 0).total
+        lie = case.lying(total=total)
+        inputs = case.verdict_inputs(lie)
+        verdict.refuses(inputs, self.SUM)
+        y0 = 1 + hash_one([lie.challenge.rho, lie.challenge.combined, BLIND])
+        verdict.refuses({**inputs, "residue": lie.challenge.combined * inverse(y0) % P}, self.LINK)
 
-    def test_distances_that_are_no_integers(self, workshop: Workshop) -> None:
-        case = brackets_case()
-        framed, distances = unordered_distances(case)
-        lie = {**case.verdict_inputs(framed), "distances": distances}
-        program = workshop.program(verdict_circuit(BRACKETS_ROUND))
-        assert program.outputs(case.verdict_inputs(), case.outcome.verdict.public_words())
-        program.refuses(lie, "range: too wide", "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+    def test_z_chosen_after_s(self, verdict: Program) -> None:
+        case = leaves_case()
+        lie = case.lying(total=Aggregate.of(case.q, range(5), 8, 0).total)
+        y0 = 1 + hash_one([lie.challenge.rho, lie.challenge.combined, BLIND])
+        combined = y0 * lie.sharded_links.residues[-1] % P
+        verdict.refuses({**case.verdict_inputs(lie), "combined": combined}, self.X)
 
-    def test_a_wrong_last_challenge(self, verdict: Program, honest: Lie) -> None:
-        lie = put(honest, "last_challenge", honest["last_challenge"] + 1)
-        verdict.refuses(lie, "challenges: do not sum to zero")
+    @pytest.mark.parametrize("i", [0, 3])
+    def test_another_x(self, verdict: Program, honest: Lie, i: int) -> None:
+        verdict.refuses(put(honest, f"scaled.{i}", honest["scaled"][i] + 1), self.X)
 
-    @pytest.mark.parametrize("name", ["chunks", "link", "link_blind"])
+    def test_another_s(self, verdict: Program, honest: Lie) -> None:
+        verdict.refuses(put(honest, "scaled_s", honest["scaled_s"] + 1), self.S)
+
+    def test_a_claim_out_of_range_that_packs_to_the_same_word(self, verdict: Program, honest: Lie) -> None:
+        d = honest["claims"]
+        lie = put(put(honest, "claims.0", d[0] + (1 << Widths.of(LEAVES_ROUND).distance)), "claims.1", d[1] - 1)
+        verdict.refuses(lie, None, "assert_range::<BITS, LIMB>(x)", "assert_ranges")
+
+    @pytest.mark.parametrize("name", ["link", "blind_of_link"])
     def test_another_end_of_the_chain(self, verdict: Program, honest: Lie, name: str) -> None:
-        verdict.refuses(put(honest, name, 3), self.LINK)
+        verdict.refuses({**honest, name: 3}, self.LINK)
 
     def test_the_rules_are_asserted_here_too(self, verdict: Program, honest: Lie) -> None:
         case = leaves_case()
@@ -817,7 +1007,7 @@ class TestVerdict:
         lie["score"] = put(honest, "score.scores.0", wrong[0])["score"]
         verdict.refuses(lie, "score: not the sum over the neighbours")
         flipped = put(honest, "detection.beyond.3", 0)
-        verdict.refuses(put(flipped, "detection.flagged_inverse", 0), "threshold z: wrong side")
+        verdict.refuses(put(flipped, "detection.flagged_inverse", 0), None, BORROW, TestMad.CALL.format("beyond"))
         order = ascending(case.outcome.scores)
         other = {"chosen": ones(5, order[1:2]), "pivot": case.outcome.scores[order[1]] * 5 + order[1]}
         verdict.refuses({**honest, "selection": other}, "selection: not the lowest scores")

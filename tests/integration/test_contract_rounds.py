@@ -14,7 +14,7 @@ import pytest
 from support.onchain import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, compiled
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
-from zkkrum.evm.rounds import Outcome, Rounds, Terms, clip_bits
+from zkkrum.evm.rounds import Outcome, Rounds, Slashing, clip_bits
 from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.protocol.field import P
 from zkkrum.protocol.params import BITS, Detection, Params, Round, Score
@@ -73,7 +73,7 @@ def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contr
     rng = random.Random(seed)
     params = random_params(rng)
     chain = Chain(chain_id=rng.choice([1, 31_337, 2**64 - 1]))
-    slasher = Deployed.create(chain, contracts["MockSlasher"], OWNER, Terms().avs)
+    slasher = Deployed.create(chain, contracts["MockSlasher"], OWNER, Slashing().avs)
     verifier = Deployed.create(chain, contracts["StubVerifier"], OWNER)
     rounds = Rounds.deploy(chain, contracts["KrumRounds"], params, verifier.address, slasher.address, OWNER, VETOER)
     assert rounds.contract.view("constants") == circuit_words(params)
@@ -418,7 +418,7 @@ def test_a_void_round_is_reopened_under_a_new_id(b: Bench) -> None:
 
 def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
     round = b.judged(FLAGGED)
-    due = b.chain.time + Terms().challenge_delay
+    due = b.chain.time + Slashing().challenge_delay
     b.chain.time = due - 1
     with refused("TooEarly", due):
         b.rounds.slash(round, 0b01100)
@@ -431,9 +431,9 @@ def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
     assert (name, event["client"], event["index"]) == ("Slashed", round.roster[2], 2)
     [(_, seen)] = b.slasher.events(receipt)
     assert seen["operator"] == round.roster[2]
-    assert seen["operatorSetId"] == Terms().operator_set_id
-    assert seen["strategies"] == list(Terms().strategies)
-    assert seen["wads"] == list(Terms().wads)
+    assert seen["operatorSetId"] == Slashing().operator_set_id
+    assert seen["strategies"] == list(Slashing().strategies)
+    assert seen["wads"] == list(Slashing().wads)
     assert seen["description"] == "flagged under rule mad on scores krum-2017 (zkkrum)"
     for clients in (0b00100, 0b01100):
         with refused("NotPending", clients):
@@ -446,7 +446,7 @@ def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
 
 def test_the_vetoer_spares_during_the_delay_only(b: Bench) -> None:
     round = b.judged(FLAGGED)
-    due = b.chain.time + Terms().challenge_delay
+    due = b.chain.time + Slashing().challenge_delay
     with refused("NotAuthorized"):
         replace(b.rounds, vetoer=OWNER).veto(round, 0b00100)
     for clients in (0, 1, 0b01101):

@@ -61,7 +61,7 @@ class Cluster:
         file = folder / "scheduler.json"
         arguments = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
         self.scheduler = self._start("scheduler", arguments, {})
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         self.address = ""
         while not self.address and time.monotonic() < end:
             with contextlib.suppress(OSError, ValueError):
@@ -90,7 +90,7 @@ class Cluster:
         known = self.known()
         process = self._start("worker", [self.address, *options], own)
         self.workers.append(process)
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while self.known() <= known:
             assert time.monotonic() < end, (self.folder / f"worker-{len(self.workers) - 1}.log").read_text()
             time.sleep(0.1)
@@ -105,7 +105,7 @@ class Cluster:
             for member in tree(process):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=60)
 
     def close(self) -> None:
         self.stop(*self.workers, self.scheduler)
@@ -225,7 +225,7 @@ class TestLosses:
             ProveOptions(form=Form.SHARDED, scheduler=empty.address),
             progress=kill,
         )
-        assert doomed.wait(timeout=5) == -signal.SIGKILL
+        assert doomed.wait(timeout=60) == -signal.SIGKILL
         assert seen == list(range(T + 2))  # each came once
         found = sorted(p.name for p in (tmp_path / "bundle" / "shards").iterdir())
         assert found == sorted(Path(name).name for t in range(T) for name in shard_files(t))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 pytest.importorskip("flwr", reason="needs zkkrum[flower]")
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import Result
 
 from zkkrum.errors import InputError
 from zkkrum.flower.client import ZkKrumClient
@@ -22,6 +25,7 @@ from zkkrum.flower.messages import COMMIT, OPEN, client_id
 from zkkrum.flower.strategy import ZkKrum
 from zkkrum.proof.verify import verify
 from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.history import load_past_round
 from zkkrum.rounds.models import subject_of
@@ -29,15 +33,16 @@ from zkkrum.toolchain import Toolchain
 
 N, CLIP = 6, 1.0
 BASE = {"w": np.full((5, 4), 2.0, np.float32), "b": np.zeros(3, np.float32)}
-Train = Callable[[int, dict], dict]
+Arrays = dict[str, NDArray[Any]]
+Train = Callable[[int, Arrays], Arrays]
 
 
-def honest(partition: int, base: dict) -> dict:
+def honest(partition: int, base: Arrays) -> Arrays:
     rng = np.random.default_rng(partition)
     return {k: (v + 0.2 + 0.01 * rng.standard_normal(v.shape)).astype(v.dtype) for k, v in base.items()}
 
 
-def far(partition: int, base: dict) -> dict:
+def far(partition: int, base: Arrays) -> Arrays:
     """The last client sends 10^9, far beyond the clip."""
     return {k: v + np.float32(1e9) for k, v in base.items()} if partition == N - 1 else honest(partition, base)
 
@@ -47,27 +52,32 @@ def make_app(train: Train = honest, accept: Callable[[Round], str] | None = None
     client = ZkKrumClient(app, accept)
 
     @app.train()
-    def on_train(message, context):
+    def on_train(message: Message, context: Context) -> Message:
         (record,) = message.content.array_records.values()
         base = {name: array.numpy() for name, array in record.items()}
-        partition = context.node_config["partition-id"]
+        partition = int(context.node_config["partition-id"])
         return client.reply(message, context, train(partition, base), {"num-examples": 10, "loss": float(partition)})
 
     return app
 
 
-def run(grid: InProcessGrid, strategy: ZkKrum, rounds: int = 1):
+def run(grid: InProcessGrid, strategy: ZkKrum, rounds: int = 1) -> Result:
     arrays = ArrayRecord({name: Array(value) for name, value in BASE.items()})
     return strategy.start(grid, arrays, num_rounds=rounds)
 
 
-def strategy(**options) -> ZkKrum:
-    options = {"prove_every": 0, "fraction_evaluate": 0.0, **options}
-    return ZkKrum(CLIP, **options)
+def strategy(**options: Any) -> ZkKrum:
+    return ZkKrum(CLIP, **{"prove_every": 0, "fraction_evaluate": 0.0, **options})
 
 
-def moved(result) -> dict[str, np.ndarray]:
+def moved(result: Result) -> Arrays:
     return {name: array.numpy() - BASE[name] for name, array in result.arrays.items()}
+
+
+def verdict(server: ZkKrum, index: int = 0) -> Verdict:
+    found = server.results[index].verdict
+    assert found is not None
+    return found
 
 
 MODES = pytest.mark.parametrize("one_message", [False, True])
@@ -93,7 +103,7 @@ def test_what_is_aggregated_stays_within_the_clip(one_message: bool) -> None:
     """Nobody is flagged here (γ is huge), yet 10^9 moves no coordinate by more than its share of the clip."""
     server = strategy(one_message=one_message, gamma="4000000000")
     step = moved(run(InProcessGrid(make_app(far), N), server))
-    assert server.results[0].verdict.flagged == ()
+    assert verdict(server).flagged == ()
     for x in step.values():
         assert np.abs(x - (5 * 0.2 + CLIP) / N).max() < 0.02
 
@@ -110,9 +120,9 @@ def test_only_committed_integers_are_aggregated() -> None:
 def test_krum_and_multi_krum_select(m: int) -> None:
     server = strategy(aggregate="selected", m=m)
     run(InProcessGrid(make_app(far), N), server)
-    verdict = server.results[0].verdict
-    assert len(verdict.selected) == m
-    assert server.results[0].aggregated == tuple(i + 1 for i in verdict.selected)
+    selected = verdict(server).selected
+    assert len(selected) == m
+    assert server.results[0].aggregated == tuple(i + 1 for i in selected)
     assert N not in server.results[0].aggregated
 
 
@@ -131,7 +141,7 @@ def test_several_rounds_and_what_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_node_that_fails_to_train_is_not_in_the_roster() -> None:
-    def failing(partition: int, base: dict) -> dict:
+    def failing(partition: int, base: Arrays) -> Arrays:
         if partition == 2:
             raise RuntimeError("no battery")
         return honest(partition, base)
@@ -144,7 +154,7 @@ def test_a_node_that_fails_to_train_is_not_in_the_roster() -> None:
 
 @MODES
 def test_what_is_no_update_keeps_its_sender_out(one_message: bool) -> None:
-    def broken(partition: int, base: dict) -> dict:
+    def broken(partition: int, base: Arrays) -> Arrays:
         if partition == 1:
             return {**honest(partition, base), "b": np.full(3, np.nan, np.float32)}
         return honest(partition, base)
@@ -155,7 +165,7 @@ def test_what_is_no_update_keeps_its_sender_out(one_message: bool) -> None:
 
 
 def test_another_layout_keeps_its_sender_out(caplog: pytest.LogCaptureFixture) -> None:
-    def reshaped(partition: int, base: dict) -> dict:
+    def reshaped(partition: int, base: Arrays) -> Arrays:
         return {k: v.reshape(-1) for k, v in base.items()} if partition == 0 else honest(partition, base)
 
     server = strategy(one_message=True)
@@ -165,7 +175,7 @@ def test_another_layout_keeps_its_sender_out(caplog: pytest.LogCaptureFixture) -
 
 
 @pytest.fixture
-def flwr_log(caplog: pytest.LogCaptureFixture):
+def flwr_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     logger = logging.getLogger("flwr")
     before, logger.propagate = logger.propagate, True
     with caplog.at_level(logging.INFO, "flwr"):
@@ -189,7 +199,8 @@ class Hooked(InProcessGrid):
 
     def __init__(self, app: ClientApp, nodes: int, hook: Callable[[Message, Message], Message]) -> None:
         super().__init__(app, nodes)
-        self.hook, self.sent = hook, []
+        self.hook = hook
+        self.sent: list[tuple[str, int]] = []
 
     def _deliver(self, message: Message) -> Message:
         self.sent.append((message.metadata.message_type, message.metadata.dst_node_id))
@@ -206,19 +217,19 @@ def alter(kind: str, node: int, change: Callable[[RecordDict], None]) -> Callabl
 
 
 def wrong_commitment(content: RecordDict) -> None:
-    content["commitment"]["commitment"] = to_hex(1)
+    content.config_records["commitment"]["commitment"] = to_hex(1)
 
 
 def not_canonical(content: RecordDict) -> None:
-    content["commitment"]["commitment"] = "0x" + "f" * 64
+    content.config_records["commitment"]["commitment"] = "0x" + "f" * 64
 
 
 def other_context(content: RecordDict) -> None:
-    content["commitment"]["context"] = to_hex(2)
+    content.config_records["commitment"]["context"] = to_hex(2)
 
 
 def other_q(content: RecordDict) -> None:
-    q = content["opening"]["q"].numpy().copy()
+    q = content.array_records["opening"]["q"].numpy().copy()
     q[0] += 1
     content["opening"] = ArrayRecord({"q": Array(q)})
 
@@ -232,7 +243,7 @@ def short_q(content: RecordDict) -> None:
 
 
 def other_salt(content: RecordDict) -> None:
-    content["salt"]["salt"] = to_hex(3)
+    content.config_records["salt"]["salt"] = to_hex(3)
 
 
 def nothing(content: RecordDict) -> None:
@@ -252,7 +263,7 @@ def nothing(content: RecordDict) -> None:
         (OPEN, nothing),
     ],
 )
-def test_a_void_round_is_opened_anew_with_those_who_answered(kind: str, change) -> None:
+def test_a_void_round_is_opened_anew_with_those_who_answered(kind: str, change: Callable[[RecordDict], None]) -> None:
     grid = Hooked(make_app(far), N, alter(kind, 2, change))
     server = strategy()
     run(grid, server)
@@ -287,8 +298,8 @@ def test_too_few_for_the_rules_is_void() -> None:
 def test_metrics_that_cannot_be_averaged_end_nothing() -> None:
     def spoil(message: Message, reply: Message) -> Message:
         if message.metadata.message_type == "train" and message.metadata.dst_node_id in (1, 3):
-            odd = {"num-examples": -7, "loss": [1.0]} if message.metadata.dst_node_id == 1 else {"x": 1}
-            reply.content["metrics"] = MetricRecord(odd)
+            first = message.metadata.dst_node_id == 1
+            reply.content["metrics"] = MetricRecord({"num-examples": -7, "loss": [1.0]} if first else {"x": 1})
         return reply
 
     server = strategy()
@@ -339,7 +350,7 @@ def test_clients_refuse_to_commit(what: str, reason: str) -> None:
     for _ in range(2 if what == "replay" else 1):
         (reply,) = grid.send_and_receive([Message(asked, dst_node_id=1, message_type=f"query.{COMMIT}")])
     assert reply.has_error()
-    assert reason in reply.error.reason
+    assert reason in (reply.error.reason or "")
 
 
 @pytest.mark.parametrize("what", ["fewer", "context", "again"])
@@ -355,9 +366,11 @@ def test_clients_refuse_to_open(what: str) -> None:
     class Cheating(Hooked):
         def _deliver(self, message: Message) -> Message:
             if message.metadata.message_type == f"query.{OPEN}" and what != "again":
-                shown = message.content["commitments"]
+                shown = message.content.config_records["commitments"]
+                commitments = shown["commitments"]
+                assert isinstance(commitments, list)
                 if what == "fewer":
-                    shown["commitments"] = list(shown["commitments"])[:-1]
+                    shown["commitments"] = [str(c) for c in commitments[:-1]]
                 else:
                     shown["context"] = to_hex(5)
             if message.metadata.message_type == f"query.{OPEN}" and what == "again":
@@ -368,7 +381,7 @@ def test_clients_refuse_to_open(what: str) -> None:
     refused = [r for r in opened if r.has_error()]
     assert len(refused) == N
     reasons = {"fewer": "before all have committed", "context": "not committed to", "again": "not committed to"}
-    assert all(reasons[what] in r.error.reason for r in refused)
+    assert all(reasons[what] in (r.error.reason or "") for r in refused)
 
 
 def test_settings_are_checked() -> None:
@@ -395,14 +408,16 @@ def test_rounds_are_proved_and_anybody_can_verify(
     assert str(tmp_path / "b" / "round-0002") in flwr_log.text
     metrics = result.train_metrics_clientapp[2]
     assert metrics["zkkrum-proved"] == 1
-    assert metrics["zkkrum-proving-seconds"] > 0
+    seconds = metrics["zkkrum-proving-seconds"]
+    assert isinstance(seconds, float)
+    assert seconds > 0
     kept = tmp_path / "r" / "round-0002"
     found = verify(
         tmp_path / "b" / "round-0002", toolchain, commitments=kept / "commitments", round_file=kept / "round.toml"
     )
     assert found.ok, found.reason
     assert found.verdict == server.results[1].verdict
-    assert found.verdict.flagged == (N - 1,)
+    assert verdict(server, 1).flagged == (N - 1,)
     assert found.commitments_by == ("server" if one_message else "clients")
 
 

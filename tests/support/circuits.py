@@ -32,16 +32,19 @@ from zkkrum.proof.witness import (
     to_toml,
     verdict_inputs,
 )
-from zkkrum.protocol.challenge import Chain
-from zkkrum.protocol.commitment import Opening, commit, leaves
+from zkkrum.protocol.aggregate import Aggregate
+from zkkrum.protocol.challenge import Challenge, Links, combination, evaluations, rho
+from zkkrum.protocol.challenge import claims as true_claims
+from zkkrum.protocol.commitment import Opening, chain, leaves, statement
 from zkkrum.protocol.field import P
-from zkkrum.protocol.krum import Krum, Mad, Outcome, Verdict, detect, lower_median, select, squared_distances
+from zkkrum.protocol.krum import Krum, Mad, Outcome, Verdict, detect, lower_median, pair_list, select, squared_norms
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import hash_many
 from zkkrum.protocol.quantize import Integers
+from zkkrum.protocol.transcript import Secrets, Transcript
 from zkkrum.toolchain import Toolchain
 
-BLIND = 1001
+BLIND, SALT = 1001, 1002
 """Fixed secrets are for tests only."""
 
 Lie = dict[str, Any]
@@ -116,8 +119,8 @@ class Program:
         found = self.refusal(inputs)
         if message is not None:
             assert found.message == message, found
-        for statement in statements:
-            assert any(line.startswith(statement) for line in found.stack), found
+        for start in statements:
+            assert any(line.startswith(start) for line in found.stack), found
 
 
 class Workshop:
@@ -167,45 +170,78 @@ class Case:
         return [Opening(row, 100 + i) for i, row in enumerate(self.q)]
 
     @cached_property
-    def commitments(self) -> list[int]:
-        return [commit(self.round, i, opening) for i, opening in enumerate(self.openings)]
-
-    @cached_property
-    def outcome(self) -> Outcome:
-        return Krum(self.params)(self.q)
-
-    def inputs(self, outcome: Outcome | None = None, commitments: Sequence[int] | None = None) -> Lie:
-        """Return the inputs of the round circuit, all computed from these (honest) ones."""
-        found = round_inputs(
-            self.round, self.openings, commitments or self.commitments, outcome or self.outcome, BLIND, hash_many
-        )
-        return editable(found)  # type: ignore[no-any-return]
-
-    # Sharded
-
-    @cached_property
     def leaves(self) -> list[list[int]]:
         """Leaves by client, then chunk."""
         return [leaves(opening, self.params) for opening in self.openings]
 
     @cached_property
-    def chunk_distances(self) -> list[Integers]:
-        p = self.params
-        return [squared_distances(self.q[:, p.chunk_range(t).start : p.chunk_range(t).stop]) for t in range(p.chunks)]
+    def outcome(self) -> Outcome:
+        return Krum(self.params)(self.q)
 
     @cached_property
-    def chain(self) -> Chain:
-        blinds = [2001 + t for t in range(self.params.chunks)]
-        return Chain.of(self.params, self.commitments, self.chunk_distances, BLIND, blinds)
+    def secrets(self) -> Secrets:
+        links = self.params.chunks if self.params.chunks > 1 else 0
+        return Secrets(BLIND, SALT, tuple(2001 + t for t in range(links)))
 
-    def shard_inputs(self, t: int, chain: Chain | None = None) -> Lie:
-        mine = [leaf[t] for leaf in self.leaves]
-        found = shard_inputs(self.round, t, self.openings, chain or self.chain, mine, hash_many)
-        return editable(found)  # type: ignore[no-any-return]
+    @cached_property
+    def transcript(self) -> Transcript:
+        """What an honest prover derives."""
+        return Transcript.of(self.round, self.openings, self.leaves, self.outcome, self.secrets, hash_many)
 
-    def verdict_inputs(self, outcome: Outcome | None = None, chain: Chain | None = None) -> Lie:
-        found = verdict_inputs(self.round, self.commitments, outcome or self.outcome, chain or self.chain)
-        return editable(found)  # type: ignore[no-any-return]
+    def lying(
+        self,
+        *,
+        outcome: Outcome | None = None,
+        client_leaves: Sequence[Sequence[int]] | None = None,
+        total: Integers | None = None,
+        claims: Sequence[int] | None = None,
+        combined: int | None = None,
+        secrets: Secrets | None = None,
+    ) -> Transcript:
+        """Return a transcript with one stage replaced; everything that is hashed or computed from it follows.
+
+        Distances and norms follow ``outcome`` where they are not given.
+        """
+        p, secrets, outcome = self.params, secrets or self.secrets, outcome or self.outcome
+        accepted = outcome.verdict.accepted(p)
+        aggregate = Aggregate.of(self.q, accepted, p.b, secrets.salt)
+        if total is not None:
+            aggregate = replace(aggregate, total=total)
+        own = [*(client_leaves or self.leaves), aggregate.leaves(p)]
+        commitments = [chain(self.round.context, i, each) for i, each in enumerate(own)]
+        stated = statement(self.round.context, commitments[:-1], commitments[-1])
+        if claims is None:
+            claims = [*pair_list(outcome.distances), *squared_norms(self.q, p.b)]
+        rho_ = rho(p, stated, claims, secrets.blind)
+        values = evaluations(p, self.q, aggregate, rho_)
+        combined = combination(p, rho_, values) if combined is None else combined
+        challenge = Challenge.of(rho_, secrets.blind, combined, accepted, p.n)
+        chunks = [true_claims(self.q[:, c.start : c.stop], p.b) for c in map(p.chunk_range, range(p.chunks))]
+        links = Links.of(p, challenge, chunks, values, secrets.blinds) if p.chunks > 1 else None
+        return Transcript(
+            self.round,
+            self.openings,
+            outcome,
+            secrets,
+            accepted,
+            aggregate,
+            own,
+            commitments,
+            stated,
+            claims,
+            challenge,
+            links,
+        )
+
+    def inputs(self, transcript: Transcript | None = None) -> Lie:
+        """Return the inputs of the round circuit."""
+        return editable(round_inputs(transcript or self.transcript, hash_many))  # type: ignore[no-any-return]
+
+    def shard_inputs(self, t: int, transcript: Transcript | None = None) -> Lie:
+        return editable(shard_inputs(transcript or self.transcript, t, hash_many))  # type: ignore[no-any-return]
+
+    def verdict_inputs(self, transcript: Transcript | None = None) -> Lie:
+        return editable(verdict_inputs(transcript or self.transcript))  # type: ignore[no-any-return]
 
 
 # Lies: one thing broken, what follows recomputed

@@ -12,7 +12,7 @@ import pytest
 from support.tools import CHECKOUT, unavailable
 from zkkrum.errors import ToolMissingError
 from zkkrum.evm.chain import Chain, Deployed
-from zkkrum.evm.rounds import Rounds, Terms
+from zkkrum.evm.rounds import Rounds, Slashing
 from zkkrum.evm.solidity import Contract, compile_rounds, demo_sources
 from zkkrum.protocol.field import P
 from zkkrum.protocol.params import Params, Round
@@ -89,7 +89,7 @@ class Bench:
 
     def wait(self) -> None:
         """Let the challenge delay pass."""
-        self.chain.time += Terms().challenge_delay
+        self.chain.time += Slashing().challenge_delay
 
 
 def commitment(i: int) -> int:
@@ -102,6 +102,6 @@ def bench(
 ) -> Bench:
     chain = Chain()
     checker = Deployed.create(chain, contracts[verifier], OWNER)
-    taker = Deployed.create(chain, contracts[slasher], OWNER, *([Terms().avs] if slasher == "MockSlasher" else []))
+    taker = Deployed.create(chain, contracts[slasher], OWNER, *([Slashing().avs] if slasher == "MockSlasher" else []))
     rounds = Rounds.deploy(chain, contracts["KrumRounds"], params, checker.address, taker.address, OWNER, VETOER)
     return Bench(rounds, taker, checker, params)

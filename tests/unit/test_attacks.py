@@ -1,3 +1,9 @@
+"""The attacks against their definitions: what each sends, seeds, bounds, refused requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -102,6 +108,6 @@ def test_attacked_round_replaces_only_the_attackers() -> None:
         (lambda: honest_updates(3, 3, float("inf"), rng()), "heterogeneity must be"),
     ],
 )
-def test_bad_requests_are_refused(call, message: str) -> None:
+def test_bad_requests_are_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()

@@ -1,3 +1,7 @@
+"""Calibration: false flags of later rounds, its statistics against scipy, what it refuses, the command."""
+
+from __future__ import annotations
+
 import json
 from dataclasses import replace
 from fractions import Fraction

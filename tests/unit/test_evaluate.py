@@ -1,7 +1,13 @@
+"""Detection quality over grids of rounds: seeds, what is known of the rules, tables, the command."""
+
+from __future__ import annotations
+
 import csv
 import io
 import json
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -42,7 +48,9 @@ def test_what_is_known_of_the_rules() -> None:
     assert cells[mad, "gaussian", 6, 0.0].attackers_flagged == 1
     assert cells[mad, "gaussian", 6, 0.0].honest_flagged == 0
     assert cells[brackets, "gaussian", 6, 0.0].attackers_flagged == 0  # never fires beyond about 28 %
-    assert 0.2 < cells[brackets, "gaussian", 4, 0.0].attackers_flagged < 0.8  # half of them at 20 %
+    half = cells[brackets, "gaussian", 4, 0.0].attackers_flagged  # at 20 %
+    assert half is not None
+    assert 0.2 < half < 0.8
     assert cells[mad, "none", 0, 0.0].false_flag_rounds == 0
     assert cells[mad, "none", 0, 0.25].false_flag_rounds > 0.5  # unequal clients: calibrate
     for attack in ("alie", "mimic"):
@@ -50,10 +58,12 @@ def test_what_is_known_of_the_rules() -> None:
         assert cells[mad, attack, 4, 0.0].winner_honest < 0.5
 
 
-def test_a_thousand_rounds_take_less_than_a_minute() -> None:
-    start = time.perf_counter()
+def test_a_thousand_rounds_cost_less_than_a_minute() -> None:
+    """CPU time, which others on the machine do not add to; a hundred times what it takes, so only a loop over
+    coordinates in Python passes the bound."""
+    start = time.process_time()
     evaluate(Grid(rounds=1000, dimensions=(1000,), shares=(0.2,), attacks=("sign-flip",), heterogeneity=(0.0,)))
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
 
 
 def test_progress_reaches_its_end() -> None:
@@ -110,7 +120,7 @@ def test_rounding() -> None:
         ({"seed": -1}, "seed must be >= 0"),
     ],
 )
-def test_bad_grids_are_refused(grid: dict, message: str) -> None:
+def test_bad_grids_are_refused(grid: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Grid(**grid)
 
@@ -121,7 +131,7 @@ def test_unknown_rules_are_refused() -> None:
             Rule.parse(text)
 
 
-def test_the_command(tmp_path) -> None:
+def test_the_command(tmp_path: Path) -> None:
     args = ["-n", "8", "-d", "40", "--rounds", "2", "--share", "0", "--share", "0.25", "--attack", "scale"]
     done = CliRunner().invoke(command, [*args, "--json", "--csv", str(tmp_path / "t.csv")])
     assert done.exit_code == 0, done.output

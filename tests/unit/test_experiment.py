@@ -1,10 +1,16 @@
+"""The training experiment: who is aggregated, what attacks do, outputs, refused setups, the command."""
+
+from __future__ import annotations
+
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 
 from zkkrum.cli.learning import experiment as command
 from zkkrum.errors import InputError
@@ -26,9 +32,10 @@ from zkkrum.learning.experiment import (
     to_csv,
     to_dict,
 )
-from zkkrum.learning.training import add
+from zkkrum.learning.training import Model, add
 from zkkrum.protocol.krum import Outcome
 from zkkrum.protocol.params import Params
+from zkkrum.rounds.updates import Layout
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
 
@@ -75,7 +82,7 @@ def test_each_aggregation_takes_whom_it_says(result: Result) -> None:
 def test_only_clipped_values_are_aggregated(monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[float] = []
 
-    def recording(model, delta, layout):
+    def recording(model: Model, delta: NDArray[Any], layout: Layout) -> Model:
         moves.append(float(np.abs(delta).max()))
         return add(model, delta, layout)
 
@@ -141,7 +148,7 @@ def test_the_command(tmp_path: Path) -> None:
         ({"b": 9}, "b \\(bits\\)"),
     ],
 )
-def test_bad_setups_are_refused(options: dict, message: str) -> None:
+def test_bad_setups_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Setup(**options)
 

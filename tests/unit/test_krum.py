@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,11 +76,11 @@ def rounds(draw: st.DrawFn) -> tuple[np.ndarray, int, int]:
     return q, f, draw(st.integers(1, n - f))
 
 
-def params(n: int, d: int, f: int | None = None, **options: object) -> Params:
+def params(n: int, d: int, *, f: int | None = None, **options: Any) -> Params:
     options.setdefault("detection", Detection.MAD if n >= 5 else Detection.BRACKETS)
     if options["detection"] is Detection.BRACKETS and n <= 5:
         options.setdefault("z", Fraction(1))
-    return Params.of(n=n, d=d, b=16, f=f, **options)  # type: ignore[arg-type]
+    return Params.of(n=n, d=d, b=16, f=f, **options)
 
 
 # Three Krums, of which the circuit's own is compared in the integration tests
@@ -119,7 +121,7 @@ def test_shared_vectors(name: str, n: int, b: int) -> None:
 
 
 @given(rounds(), st.randoms(use_true_random=False))
-def test_permuting_clients_permutes_scores_and_flags(case: tuple[np.ndarray, int, int], random) -> None:
+def test_permuting_clients_permutes_scores_and_flags(case: tuple[np.ndarray, int, int], random: Random) -> None:
     q, f, m = case
     order = list(range(len(q)))
     random.shuffle(order)
@@ -209,7 +211,7 @@ def test_scores_beyond_64_bits_are_exact() -> None:
 def test_the_smallest_federation_for_f(f: int) -> None:
     """At n = 2f + 3 a score is the sum of f + 1 distances, one more than the attackers can be close to."""
     n = 2 * f + 3
-    p = params(n, 2, f)
+    p = params(n, 2, f=f)
     assert p.neighbours == f + 1
     rng = np.random.default_rng(f)
     q = rng.integers(-20, 20, (n, 2))

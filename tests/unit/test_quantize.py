@@ -1,3 +1,9 @@
+"""Quantization: half a step of error, the way back, what is clipped, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,7 +17,7 @@ bits = st.sampled_from(BITS)
 clips = st.floats(1e-6, 1e6)
 
 
-def vectors(dtype: type = np.float64, width: int = 64) -> st.SearchStrategy[np.ndarray]:
+def vectors(dtype: type = np.float64, width: Literal[16, 32, 64] = 64) -> st.SearchStrategy[np.ndarray]:
     return arrays(dtype, st.integers(1, 20), elements=st.floats(-60_000, 60_000, width=width))
 
 

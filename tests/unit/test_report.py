@@ -1,3 +1,7 @@
+"""The report's page: what it shows of a round, that it loads nothing, what it escapes."""
+
+from __future__ import annotations
+
 import json
 import re
 from dataclasses import replace
@@ -31,18 +35,19 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.text, self.tags, self.loads = "", [], []
+        self.text = ""
+        self.tags: list[str] = []
+        self.loads: list[str | None] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         for name, value in attrs:
-            if name in ("src", "href", "xlink:href", "data", "action", "srcset") and not value.startswith(
-                ("#", "data:")
-            ):
+            loads = name in ("src", "href", "xlink:href", "data", "action", "srcset")
+            if loads and not (value or "").startswith(("#", "data:")):
                 self.loads.append(value)
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data
 
 

@@ -112,7 +112,7 @@ def rewrite_opening(directory: RoundDirectory, **change: object) -> None:
     path = directory.openings / "client-02.npz"
     with np.load(path) as file:
         fields = {name: file[name] for name in file}
-    np.savez(path, **{**fields, **change})  # type: ignore[arg-type]
+    np.savez(path, **{**fields, **change})
 
 
 @pytest.mark.parametrize(

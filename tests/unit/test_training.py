@@ -1,5 +1,12 @@
+"""Training on the digits: splits, the gradient, what is learned, rounds with attackers among the clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
 from zkkrum.learning.training import (
@@ -18,6 +25,7 @@ from zkkrum.learning.training import (
     train,
     updates_of,
 )
+from zkkrum.rounds.updates import Layout
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
 
@@ -49,8 +57,8 @@ def test_the_gradient_is_the_slope_of_the_loss(hidden: int | None) -> None:
     data = digits().take(np.arange(40))
     model = add(initial_model(rng(), hidden), 0.1 * rng(1).standard_normal(650 if not hidden else 910), layout(hidden))
 
-    def loss(weights: dict) -> float:
-        h = data.x
+    def loss(weights: Mapping[str, NDArray[np.float64]]) -> float:
+        h: NDArray[np.float64] = data.x
         for k in range(len(weights) // 2):
             h = (np.maximum(h, 0) if k else h) @ weights[f"w{k}"] + weights[f"b{k}"]
         h = h - h.max(axis=1, keepdims=True)
@@ -66,7 +74,7 @@ def test_the_gradient_is_the_slope_of_the_loss(hidden: int | None) -> None:
         assert step[name][index] == pytest.approx(-1e-2 * slope, rel=1e-3, abs=1e-9)
 
 
-def layout(hidden: int | None):
+def layout(hidden: int | None) -> Layout:
     return flatten_model(initial_model(rng(), hidden))[1]
 
 
@@ -114,6 +122,6 @@ def test_the_hidden_layer_and_the_split_are_options() -> None:
         (lambda: digits_round(500, 1, "scale", rng()), "serve 1 to 179 clients"),
     ],
 )
-def test_bad_requests_are_refused(call, message: str) -> None:
+def test_bad_requests_are_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()

@@ -1,3 +1,7 @@
+"""Update files in every format: how they are flattened, what is refused, layouts and the subject."""
+
+from __future__ import annotations
+
 import os
 import zipfile
 from contextlib import suppress
@@ -6,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from zkkrum.errors import InputError
@@ -19,7 +24,7 @@ from zkkrum.rounds.updates import (
     unflatten,
 )
 
-TENSORS = {
+TENSORS: dict[str, NDArray[Any]] = {
     "b": np.arange(3, dtype=np.float32),
     "B": np.array([[1.5, -2.0], [0.25, 8.0]], dtype=np.float16),
     "é": np.full((), 7.0),
@@ -44,7 +49,7 @@ def test_several_tensors_are_flattened_by_name_in_c_order(tmp_path: Path, suffix
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_one_vector_is_the_same_in_every_format(tmp_path: Path, suffix: str, dtype: type) -> None:
-    vector = np.random.default_rng(0).standard_normal(40).astype(dtype)
+    vector: NDArray[Any] = np.random.default_rng(0).standard_normal(40).astype(dtype)
     save_update(tmp_path / f"u{suffix}", vector)
     update = load_update(tmp_path / f"u{suffix}", "alice")
     assert np.array_equal(update.vector, vector.astype(np.float64))
@@ -210,12 +215,13 @@ def test_an_npy_holds_one_tensor(tmp_path: Path) -> None:
 def test_layouts_must_agree() -> None:
     a = flatten({"w": np.ones((2, 3)), "b": np.ones(2)}, "alice")
     assert check_same_layout([a, flatten({"w": np.zeros((2, 3)), "b": np.zeros(2)}, "bob")]) == a.layout
-    for tensors, found in [
+    others: list[tuple[dict[str, NDArray[Any]], str]] = [
         ({"w": np.ones((3, 2)), "b": np.ones(2)}, r"tensor 'w': .*float64 of shape \(2, 3\).*shape \(3, 2\)"),
         ({"w": np.ones((2, 3)), "b": np.ones(2, np.float32)}, r"tensor 'b': .*found float32 of shape \(2,\)"),
         ({"w": np.ones((2, 3))}, "tensor 'b': .*found none"),
         ({"w": np.ones((2, 3)), "b": np.ones(2), "c": np.ones(1)}, "tensor 'c': expected none"),
-    ]:
+    ]
+    for tensors, found in others:
         with pytest.raises(InputError, match=f"client 'bob': {found}"):
             check_same_layout([a, flatten(tensors, "bob")])
 

@@ -36,9 +36,10 @@ def on_train(message: Message, context: Context) -> Message:
         float(config["alpha"]) or None,
     )
     examples = federation.clients[partition]
-    server_round = int(message.content["config"]["server-round"])
+    server_round = message.content.config_records["config"]["server-round"]
+    assert isinstance(server_round, int)
     rng = np.random.default_rng([int(config["seed"]), server_round, partition])
-    model = {name: array.numpy() for name, array in message.content["arrays"].items()}
+    model = {name: array.numpy() for name, array in message.content.array_records["arrays"].items()}
 
     name = str(config["attack"]) if partition < int(config["byzantine"]) else None
     if name not in (None, LABEL_FLIP, *OWN_ATTACKS):

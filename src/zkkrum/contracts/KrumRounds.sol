@@ -327,7 +327,7 @@ contract KrumRounds {
     /// @param index The caller's position in the roster.
     /// @param commitment A canonical field element; zero is refused (no hash is zero).
     function commit(bytes32 roundId, uint256 index, uint256 commitment) external {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         uint256 deadline = round.commitDeadline;
         if (block.timestamp > deadline) revert TooLate(deadline);
         if (index >= N || _client(round.roster, index) != msg.sender) revert NotInRoster(msg.sender, index);
@@ -350,7 +350,7 @@ contract KrumRounds {
         uint256 flagged,
         uint256 selected
     ) external returns (Outcome outcome) {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         if (round.outcome != Outcome.None) revert AlreadyDecided(round.outcome);
         if (block.timestamp > round.proofDeadline) revert TooLate(round.proofDeadline);
         // Also what keeps each of the three canonical, as 2^N <= 2^253 < P.
@@ -375,7 +375,7 @@ contract KrumRounds {
     /// @notice Records that a round is void. Anyone may, once a commitment is missing after its deadline or the proof
     /// deadline has passed without a verdict. (`outcomeOf` says so even if nobody calls this.)
     function voidRound(bytes32 roundId) external {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         if (round.outcome != Outcome.None) revert AlreadyDecided(round.outcome);
         if (outcomeOf(roundId) != Outcome.Void) {
             revert TooEarly(_complete(round) ? round.proofDeadline : round.commitDeadline);
@@ -493,7 +493,7 @@ contract KrumRounds {
         view
         returns (bytes32[] memory inputs)
     {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         uint256 n = N;
         inputs = new bytes32[](n + 4);
         inputs[0] = bytes32(round.context);
@@ -509,7 +509,7 @@ contract KrumRounds {
 
     /// @notice The outcome, `Void` included from the moment no other is possible.
     function outcomeOf(bytes32 roundId) public view returns (Outcome) {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         if (round.outcome != Outcome.None) return round.outcome;
         bool dead = block.timestamp > round.proofDeadline
             || (block.timestamp > round.commitDeadline && !_complete(round));
@@ -518,13 +518,13 @@ contract KrumRounds {
 
     /// @notice Bitmap of flagged clients that were neither slashed nor spared.
     function pendingOf(bytes32 roundId) public view returns (uint256) {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         return round.flagged & ~round.settled;
     }
 
     /// @notice All that is stored of a round.
     function roundOf(bytes32 roundId) external view returns (RoundView memory shown) {
-        Round storage round = _open(roundId);
+        Round storage round = _existing(roundId);
         shown.context = round.context;
         shown.commitDeadline = round.commitDeadline;
         shown.proofDeadline = round.proofDeadline;
@@ -542,13 +542,13 @@ contract KrumRounds {
 
     // ------------------------------------------------------------------------------------------------------- internals
 
-    function _open(bytes32 roundId) private view returns (Round storage round) {
+    function _existing(bytes32 roundId) private view returns (Round storage round) {
         round = _rounds[roundId];
         if (round.roster == address(0)) revert UnknownRound(roundId);
     }
 
     function _pendingIn(bytes32 roundId, uint256 clients) private view returns (Round storage round) {
-        round = _open(roundId);
+        round = _existing(roundId);
         if (clients == 0 || clients & ~pendingOf(roundId) != 0) revert NotPending(clients);
     }
 

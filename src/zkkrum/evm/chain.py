@@ -29,7 +29,6 @@ _ACCOUNT = re.compile(
     r"(?:Raw|Analysed \{ len: (\d+), [^}]*\} \}) \}\)) \}, storage: \{(.*?)\}, status: AccountStatus\(([^)]*)\)"
 )
 _SLOT = re.compile(r"(\d+): StorageSlot \{ [^}]*present_value: (\d+)")
-_REVERT = re.compile(r"Revert \{ gas_used: (\d+), output: 0x([0-9a-f]*) \}")
 
 
 class RevertError(ZkkrumError):
@@ -160,9 +159,9 @@ class Chain:
         try:
             return getattr(evm, what)(*arguments, **options)
         except RuntimeError as error:
-            if found := _REVERT.fullmatch(str(error)):
-                raise RevertError(bytes.fromhex(found[2])) from None
-            raise HaltError(f"the EVM stopped: {error}") from error
+            if evm.result is None or evm.result.reason != "Revert":
+                raise HaltError(f"the EVM stopped: {error}") from error
+            raise RevertError(_revert_data(error)) from None
 
     def _receipt(self, evm: Any, output: bytes = b"", created: str = "") -> Receipt:
         self._number += 1
@@ -235,6 +234,19 @@ class Chain:
         self._number = 1
 
 
+def _revert_data(error: RuntimeError) -> bytes:
+    """Return what a contract reverted with; which error that is, `Deployed` reads from the contracts' ABI.
+
+    That it reverted stands in pyrevm's result (and so does the reason of a halt). The data do not: 0.3.7 has them only
+    in the words of its exception, ``Revert { gas_used: 1, output: 0x… }``. This is the one place that reads these.
+    """
+    _, found, rest = str(error).partition("output: 0x")
+    try:
+        return bytes.fromhex(rest.removesuffix(" }") if found else "no data")
+    except ValueError:
+        raise ToolFailedError(f"pyrevm: expected 'Revert {{ …, output: 0x… }}', found {str(error)!r}") from error
+
+
 _HASHER = "0x" + "ee" * 20
 """Address of the helpers above, never part of a chain's state."""
 
@@ -258,6 +270,13 @@ def _ordered(parameter: dict[str, Any], value: Any) -> Any:
     if parameter["type"] == "tuple":
         return tuple(_ordered(c, value[c["name"]]) for c in parameter["components"])
     return value
+
+
+_SOLIDITY_ERRORS: tuple[dict[str, Any], ...] = (
+    {"name": "Error", "inputs": [{"name": "reason", "type": "string"}]},
+    {"name": "Panic", "inputs": [{"name": "code", "type": "uint256"}]},
+)
+"""What Solidity reverts with by itself; no ABI lists them."""
 
 
 class Deployed:
@@ -287,7 +306,7 @@ class Deployed:
         self.gas = gas
         self.foreign: dict[bytes, str] = {}
         entries = {kind: [e for e in contract.abi if e["type"] == kind] for kind in ("error", "event")}
-        self._errors = {self._id(e)[:4]: e for e in entries["error"]}
+        self._errors = {self._id(e)[:4]: e for e in (*_SOLIDITY_ERRORS, *entries["error"])}
         self._events = {self._id(e): e for e in entries["event"]}
 
     @property

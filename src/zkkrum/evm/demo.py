@@ -17,7 +17,7 @@ import numpy as np
 from zkkrum.errors import InputError, ToolFailedError
 from zkkrum.evm import solidity
 from zkkrum.evm.chain import Chain, Deployed, Receipt, RevertError
-from zkkrum.evm.rounds import Outcome, Rounds, Terms, deploy_verifier
+from zkkrum.evm.rounds import Outcome, Rounds, Slashing, deploy_verifier
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.proof.build import build, gates, verification_key
 from zkkrum.proof.circuit import round_circuit
@@ -107,7 +107,7 @@ class Stage:
         tools: Toolchain,
         *,
         optimized: bool = True,
-        terms: Terms | None = None,
+        slashing: Slashing | None = None,
         chain: Chain | None = None,
     ) -> Stage:
         """Render, compile and deploy verifier, slasher (a mock) and `KrumRounds`.
@@ -130,9 +130,9 @@ class Stage:
         verifier, libraries = solidity.compile_verifier(tools.solc, text)
         contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
         chain = chain or Chain()
-        terms = terms or Terms()
+        slashing = slashing or Slashing()
         checker = deploy_verifier(chain, OPERATOR, verifier, libraries)
-        slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, terms.avs)
+        slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, slashing.avs)
         rounds = Rounds.deploy(
             chain,
             contracts["KrumRounds"],
@@ -141,7 +141,7 @@ class Stage:
             slasher.address,
             OPERATOR,
             VETOER,
-            terms,
+            slashing,
         )
         checker.foreign = rounds.contract.foreign = solidity.verifier_errors(text) | checker.errors
         sizes = {c.name: c.size for c in (verifier, *libraries.values(), contracts["KrumRounds"])}
@@ -253,7 +253,7 @@ def life(
     if outcome is Outcome.FLAGGED:
         flagged = bitmap(verdict.flagged)
         steps.append(_refused(lambda: rounds.slash(round, flagged, ANYONE), "slash before the challenge delay"))
-        chain.time += Terms().challenge_delay
+        chain.time += Slashing().challenge_delay
         receipt = rounds.slash(round, flagged, ANYONE)
         slashed = [event for name, event in rounds.contract.events(receipt) if name == "Slashed"]
         steps.append(Step("slash", receipt.gas, f"{len(slashed)} clients in one call"))

@@ -26,7 +26,7 @@ class Outcome(IntEnum):
 
 
 @dataclass(frozen=True)
-class Terms:
+class Slashing:
     """What a flagged client loses, and when: fixed at construction, so clients know it before they commit.
 
     Parameters
@@ -91,19 +91,19 @@ class Rounds:
         slasher: str,
         operator: str,
         vetoer: str,
-        terms: Terms | None = None,
+        slashing: Slashing | None = None,
     ) -> Rounds:
         """Deploy the contract for a circuit and its verifier."""
-        terms = terms or Terms()
-        slashing = {
+        slashing = slashing or Slashing()
+        words = {
             "slasher": slasher,
-            "avs": terms.avs,
-            "operatorSetId": terms.operator_set_id,
-            "challengeDelay": terms.challenge_delay,
-            "strategies": list(terms.strategies),
-            "wadsToSlash": list(terms.wads),
+            "avs": slashing.avs,
+            "operatorSetId": slashing.operator_set_id,
+            "challengeDelay": slashing.challenge_delay,
+            "strategies": list(slashing.strategies),
+            "wadsToSlash": list(slashing.wads),
         }
-        arguments = (verifier, circuit_words(params), slashing, operator, vetoer)
+        arguments = (verifier, circuit_words(params), words, operator, vetoer)
         return cls(Deployed.create(chain, contract, operator, *arguments), operator, vetoer)
 
     @property

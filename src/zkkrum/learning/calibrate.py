@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
-from math import atan, ceil, comb, cos, erfc, exp, isfinite, log, pi, sin, sqrt
+from math import atan, ceil, cos, erfc, exp, isfinite, lgamma, log, log1p, pi, sin, sqrt
 from pathlib import Path
 
 import numpy as np
@@ -235,8 +235,10 @@ def rate_at_most(events: int, trials: int, confidence: float = CONFIDENCE) -> fl
     if events >= trials:
         return 1.0
 
-    def at_most(p: float) -> float:
-        return sum(comb(trials, k) * p**k * (1 - p) ** (trials - k) for k in range(events + 1))
+    ways = [lgamma(trials + 1) - lgamma(k + 1) - lgamma(trials - k + 1) for k in range(events + 1)]
+
+    def at_most(p: float) -> float:  # by logarithms: binomial coefficients of a thousand rounds are beyond every float
+        return sum(exp(way + k * log(p) + (trials - k) * log1p(-p)) for k, way in enumerate(ways))
 
     low, high = 0.0, 1.0
     for _ in range(60):
