@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zkkrum.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from zkkrum.proof.audit import Audit
+    from zkkrum.proof.audit import audit as audit_run
     from zkkrum.proof.material import Material
     from zkkrum.proof.material import load as load_round_directory
     from zkkrum.proof.model import apply_aggregate
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from zkkrum.toolchain import Toolchain
 
 _HOMES = {
+    "Audit": "proof.audit",
     "Detection": "protocol.params",
     "Krum": "protocol.krum",
     "Material": "proof.material",
@@ -45,6 +48,7 @@ _HOMES = {
     "Verdict": "protocol.krum",
     "Verification": "proof.verify",
     "apply_aggregate": "proof.model",
+    "audit_run": "proof.audit:audit",
     "commit_update": "rounds.parties",
     "dequantize": "protocol.quantize",
     "flatten": "rounds.updates",
@@ -61,6 +65,7 @@ _HOMES = {
     "verify_bundle": "proof.verify:verify",
 }
 __all__ = [
+    "Audit",
     "Detection",
     "Krum",
     "Material",
@@ -76,6 +81,7 @@ __all__ = [
     "Verdict",
     "Verification",
     "apply_aggregate",
+    "audit_run",
     "commit_update",
     "dequantize",
     "flatten",

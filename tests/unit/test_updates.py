@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from zkkrum.errors import InputError
 from zkkrum.rounds.tensors import SUFFIXES, TensorSpec

@@ -25,6 +25,8 @@ COMMANDS = {
     "estimate": "rounds",
     "prove": "rounds",
     "verify": "rounds",
+    "aggregate": "runs",
+    "audit": "runs",
     "inspect": "rounds",
     "export": "chain",
     "onchain-demo": "chain",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,12 @@ import numpy as np
 
 from zkkrum.cli.console import folder, print_json, progress_bar, say
 from zkkrum.cli.rounds import print_proved, print_verification
-from zkkrum.errors import InputError, ReferenceStringError
+from zkkrum.cli.runs import print_audit
+from zkkrum.errors import EXIT_INVALID, InputError, ReferenceStringError
 from zkkrum.learning import simulate as simulation
+from zkkrum.learning.federation import Play, train
 from zkkrum.learning.training import digits_round
+from zkkrum.proof.audit import audit
 from zkkrum.proof.material import load
 from zkkrum.proof.prove import prove
 from zkkrum.proof.verify import verify
@@ -42,14 +46,18 @@ def example_bundle() -> Path:
 
 @click.command()
 @click.argument("out", type=folder, default=Path("demo"))
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="More than one: a run to audit.")
 @click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.pass_context
-def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
+def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: bool) -> None:
     """Train ten clients for a round on digits, two of them Byzantine; commit, prove and verify in OUT [./demo].
 
-    Without a reference string it verifies the bundle that ships with zkkrum instead, and exits with 5.
+    Without a reference string it verifies the bundle that ships with zkkrum instead, and exits with 5. With --rounds
+    the proved means move the model, round after round; OUT is then a run, and is audited.
     """
+    if rounds > 1:
+        context.exit(_run(out, Play(rounds, CLIENTS, BYZANTINE, ATTACK, seed=seed), as_json))
     seconds: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], T]) -> T:
@@ -104,6 +112,18 @@ def demo(context: click.Context, out: Path, seed: int, as_json: bool) -> None:
     click.echo(f"\n{out}/round.toml  parameters and roster\n{out}/updates/    raw updates (private)")
     click.echo(f"{out}/commitments/, {out}/openings/  public; to the server\n{done.bundle}/  the proof, for everybody")
     context.exit(0 if found.ok else 1)
+
+
+def _run(out: Path, play: Play, as_json: bool) -> int:
+    with Toolchain.find(notify=say) as tools:
+        steps = train(out, play, tools, say)
+        found = audit(out, tools)
+    if as_json:
+        print_json({"run": str(out), "ok": found.ok, "steps": [asdict(step) for step in steps]})
+    else:
+        print_audit(found, out)
+        click.echo(f"next: zkkrum audit {out} --save model.safetensors")
+    return 0 if found.ok else EXIT_INVALID
 
 
 def _verify_example(tools: Toolchain, error: ReferenceStringError, as_json: bool) -> None:

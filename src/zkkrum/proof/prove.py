@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +125,8 @@ def prove(
             # Before the bundle takes its name: σ exists nowhere else.
             aggregate = aggregate_path(bundle)
             layout = material.layout or ()
-            AggregateFile(transcript.aggregate, len(transcript.accepted), p.b, round.clip, layout).save(aggregate)
+            opened = AggregateFile(transcript.aggregate, len(transcript.accepted), p.b, round.clip, layout)
+            opened.save(aggregate)
     updates = material.updates
     return Proved(
         bundle,
@@ -139,7 +140,7 @@ def prove(
         counts,
         form.proofs(p),
         {**seconds, "wall": time.perf_counter() - started},
-        checked,
+        replace(checked, opened=opened),
         work.path if options.keep else None,
     )
 

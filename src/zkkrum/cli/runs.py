@@ -1,0 +1,265 @@
+"""Commands around the model that comes back: aggregate, audit.
+
+Only parses, prints and exits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from zkkrum.cli.console import (
+    existing_file,
+    existing_folder,
+    jobs_option,
+    json_option,
+    print_json,
+    progress_bar,
+    say,
+)
+from zkkrum.cli.rounds import print_verification
+from zkkrum.errors import EXIT_GAP, EXIT_INVALID, InputError
+from zkkrum.files import write_whole
+from zkkrum.proof.audit import Audit, AuditedRound, State
+from zkkrum.proof.audit import audit as audit_run
+from zkkrum.proof.model import apply_aggregate, mean_of
+from zkkrum.proof.prove import aggregate_path
+from zkkrum.proof.verify import Verification
+from zkkrum.proof.verify import verify as verify_bundle
+from zkkrum.protocol.field import hex_of
+from zkkrum.rounds.models import buffers, check_subject, load_model, subject_of
+from zkkrum.rounds.tensors import SINGLE, SUFFIXES, Layout, Tensors, TensorSpec, cut, to_bytes
+from zkkrum.rounds.updates import layout_hash
+from zkkrum.toolchain import Toolchain
+
+new_file = click.Path(dir_okay=False, path_type=Path)
+
+
+def _check_suffix(path: Path) -> Path:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: expected a file {', '.join(SUFFIXES)}, found {path.suffix!r}")
+    return path
+
+
+def _write(path: Path, tensors: Tensors) -> str:
+    """Write tensors; return the SHA-256 of the file."""
+    data = to_bytes(tensors, path)
+    write_whole(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@click.command()
+@click.argument("bundle", type=existing_folder)
+@click.option("--aggregate", type=existing_file, help="The aggregate.npz you were given [default: beside BUNDLE].")
+@click.option("--base", type=existing_file, help="The model that the round started from: write the next model.")
+@click.option("--out", "-o", type=new_file, help="[default: model.safetensors with --base, else mean.safetensors]")
+@click.option("--commitments", type=existing_folder, help="Commitments as the clients published them.")
+@click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
+@jobs_option
+@json_option
+@click.pass_context
+def aggregate(
+    context: click.Context,
+    bundle: Path,
+    aggregate: Path | None,
+    base: Path | None,
+    out: Path | None,
+    commitments: Path | None,
+    round_file: Path | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Verify BUNDLE and its aggregate; write the mean update, or with --base the next model.
+
+    The mean is written in float64, as it is computed. Exit code 1, and nothing written, if anything does not verify.
+    """
+    target = _check_suffix(out or Path("model.safetensors" if base else "mean.safetensors"))
+    model = load_model(base) if base else None
+    with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+        found = verify_bundle(
+            bundle,
+            tools,
+            commitments=commitments,
+            round_file=round_file,
+            aggregate=aggregate or aggregate_path(Path.cwd() / bundle),
+            jobs=jobs or 2,
+            progress=progress,
+        )
+    if not found.ok:
+        if as_json:
+            print_json({"ok": False, "reason": found.reason, "out": None})
+        else:
+            click.echo(f"INVALID: {found.reason}; nothing written")
+        context.exit(EXIT_INVALID)
+    assert found.round is not None
+    if model is not None:
+        bound = check_subject(model, found.round, any_base=True)
+        tensors: Tensors = apply_aggregate(model, found, any_base=True)
+    else:
+        layout = _layout(found)
+        bound = found.round.subject == layout_hash(layout)
+        tensors = cut(mean_of(found), layout)
+    digest = _write(target, tensors)
+    left = buffers(model) if model is not None else ()
+    if as_json:
+        print_json(
+            {
+                "ok": True,
+                "reason": "",
+                "out": str(target),
+                "sha256": digest,
+                "subject": hex_of(subject_of(tensors)) if model is not None else None,
+                "bound": bound,
+                "left_out": left,
+                "commitments_compared": found.commitments_compared,
+                "round_compared": found.round_compared,
+            }
+        )
+        return
+    print_verification(found, bundle, False)
+    if left:
+        click.echo(f"Buffers, as they were: {', '.join(left)}")
+    if not bound:
+        click.echo(
+            "The round's subject does not name this model: that the mean belongs on it is your own knowledge."
+            if model is not None
+            else "The round's subject does not name these tensors: their names and shapes are the sender's word."
+        )
+    if model is not None:
+        click.echo(f"subject of a round that starts from the next model: {hex_of(subject_of(tensors))}")
+    click.echo(f"written: {target} (sha256 {digest})")
+
+
+def _layout(found: Verification) -> Layout:
+    """Return the layout in the aggregate's file, or that of a single vector."""
+    assert found.opened is not None
+    return found.opened.layout or (TensorSpec(SINGLE, found.opened.aggregate.total.shape, np.dtype(np.float64).name),)
+
+
+@click.command(epilog=f"Exit codes: 0 all verified; {EXIT_INVALID} something does not verify; {EXIT_GAP} gaps.")
+@click.argument("run", type=existing_folder)
+@click.option("--initial", type=existing_file, help="Your own copy of the initial model [default: believe the run's].")
+@click.option("--final", type=existing_file, help="A model you were given: is it the one the run ends with?")
+@click.option("--save", type=new_file, help="Write the final model.")
+@jobs_option
+@json_option
+@click.pass_context
+def audit(
+    context: click.Context,
+    run: Path,
+    initial: Path | None,
+    final: Path | None,
+    save: Path | None,
+    jobs: int | None,
+    as_json: bool,
+) -> None:
+    """Audit RUN: verify every round, and that each starts from the model which the one before yields.
+
+    So that anybody with the initial model can say: this model is exactly what federated averaging, guarded by Krum, of
+    the committed updates gives. docs/training.md has the layout of a run.
+    """
+    if save:
+        _check_suffix(save)
+    with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+        found = audit_run(run, tools, initial=initial, final=final, jobs=jobs or 2, progress=progress)
+    digest = None
+    if save and found.model is not None:
+        digest = _write(save, found.model)
+    if as_json:
+        print_json(_as_dict(found, save if digest else None, digest))
+    else:
+        print_audit(found, run, initial is not None, final, save, digest)
+    context.exit(EXIT_INVALID if not found.ok else EXIT_GAP if found.gaps else 0)
+
+
+def _as_dict(found: Audit, save: Path | None, digest: str | None) -> dict[str, Any]:
+    return {
+        "ok": found.ok,
+        "reason": found.reason,
+        "failed_round": found.failed,
+        "initial": hex_of(found.initial),
+        "final": hex_of(found.final) if found.ok else None,
+        "gaps": [gap.number for gap in found.gaps],
+        "verified": [
+            {"first": s.first, "last": s.last, "start": hex_of(s.start), "end": hex_of(s.end)} for s in found.stretches
+        ],
+        "rounds": [_row(row) for row in found.rounds],
+        "saved": str(save) if save else None,
+        "sha256": digest,
+    }
+
+
+def _row(row: AuditedRound) -> dict[str, Any]:
+    plain = {name: value for name, value in asdict(row).items() if name != "round"}
+    return {
+        **plain,
+        "state": row.state.value,
+        "clients": row.round.params.n if row.round else None,
+        "round_id": hex_of(row.round.round_id) if row.round else None,
+    }
+
+
+def print_audit(
+    found: Audit,
+    run: Path,
+    own_initial: bool = False,
+    final: Path | None = None,
+    save: Path | None = None,
+    digest: str | None = None,
+) -> None:
+    """Print the table of an audit and its answer."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("round", "clients", "flagged", "accepted", "verdict", "seconds"):
+        table.add_column(column, justify="left" if column in ("flagged", "verdict") else "right")
+    for row in found.rounds:
+        if row.state is State.VERIFIED and row.round:
+            verdict = "[red]flagged[/]" if row.flagged else "unattributed" if row.malicious else "[green]honest[/]"
+            who = escape(_some(row.flagged)) or "-"
+            n, accepted = str(row.round.params.n), str(len(row.accepted))
+            table.add_row(str(row.number), n, who, accepted, verdict, f"{row.seconds:.2f}")
+        else:
+            table.add_row(str(row.number), "", "", "", f"[yellow]{row.state.value}[/]", "")
+    Console(highlight=False).print(table)
+    for row in found.rounds:
+        if row.reason:
+            click.echo(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}")
+        if row.changed:
+            click.echo(f"round {row.number} changes {', '.join(row.changed)}")
+    if not found.ok:
+        where = f"round {found.failed}: " if found.failed else ""
+        click.echo(f"INVALID: {where}{found.reason}")
+        return
+    for s in found.stretches:
+        click.echo(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: rounds {s.first} to {s.last}")
+    if found.gaps:
+        gaps = ", ".join(str(gap.number) for gap in found.gaps)
+        click.echo(f"GAPS: rounds {gaps}: the rest is verified, these are the server's word")
+    else:
+        click.echo(
+            f"VERIFIED: {run}: the final model is exactly what the {len(found.rounds)} proved rounds make of the "
+            "initial one"
+        )
+    if final:
+        click.echo(f"{final} is that model.")
+    if not own_initial:
+        click.echo("The initial model is the run's own: give --initial to compare with yours.")
+    if not all(row.commitments_compared for row in found.rounds if row.state is State.VERIFIED):
+        click.echo("Not every round holds the commitments that the clients published.")
+    if any(row.commitments_by == "server" for row in found.rounds):
+        click.echo("By the bundles' own word, commitments of some rounds are the server's, not the clients'.")
+    click.echo(f"final model, SHA-256 of layout and values (its rounds' subject): {hex_of(found.final)}")
+    if digest:
+        click.echo(f"written: {save} (sha256 {digest})")
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
