@@ -10,7 +10,7 @@ training reply, as they would to any strategy, and the server commits on their b
 server has seen what others sent, so colluders (the server among them) may adapt.
 
 **What a client checks.** Before it trains: the model it is sent must be the one it knows, moved by proved rounds whose
-bundles and aggregates come with the message, by its terms (`Pinned`), and with the commitments that it was itself shown.
+bundles and aggregates come with the message, by its terms (`Pinned`), and with the commitments that it was shown itself.
 Before it commits: the terms again, who is in the roster, and that the round is about the model it trained on. Before it
 opens: n distinct commitments, its own among them, which it publishes, so that clients can compare (`compare_shown`):
 a server that shows them different ones is found out even where the round becomes void.

@@ -236,8 +236,7 @@ class ZkKrum(FedAvg):
         count, since = -1, time.monotonic()
         while time.monotonic() - since < SETTLED:
             connected = len(list(grid.get_node_ids()))
-            available = max(connected, self.min_available_nodes, self.min_train_nodes)
-            sampled = max(int(available * self.fraction_train), self.min_train_nodes)
+            sampled = max(int(connected * self.fraction_train), self.min_train_nodes)  # as FedAvg does
             if not (problem := self._misfit(sampled, d)):
                 return
             if connected != count:
@@ -250,7 +249,7 @@ class ZkKrum(FedAvg):
         error = InputError(
             f"no round fits {sampled} clients: {problem}; these rules need at least {least}",
             f'in Flower\'s simulation: flwr run . --federation-config "num-supernodes={simulated}"\n'
-            f"  in a deployment: start more SuperNodes, or have the run wait for them with min_available_nodes={least}",
+            f"  in a deployment: start more SuperNodes, or have the run wait for them with min_train_nodes={least}",
         )
         log.error(str(error))
         raise error
@@ -427,6 +426,8 @@ class ZkKrum(FedAvg):
             reasons.append(f"no {what} from {silent}")
             log.warning("attempt %d is void: %s", attempt + 1, reasons[-1])
             nodes = tuple(answered)
+            if not nodes:
+                break
         raise _Void("; then ".join(reasons))
 
     def _commitments(self, round: Round, nodes: Sequence[int]) -> dict[int, bytes]:
