@@ -314,9 +314,7 @@ class ZkKrumClient:
         if self._publish:
             self._publish(view)
         if state.opened_for == state.subject:
-            log.warning(
-                "client %r: opens a second time for the model %s: colluders may have adapted", me, state.subject
-            )
+            log.warning("client %r: opens again for the model %s: colluders may have adapted", me, state.subject)
         content = RecordDict(
             {"opening": context.state.array_records[OPENING], "salt": ConfigRecord({"salt": state.salt})}
         )
