@@ -4,80 +4,52 @@ from __future__ import annotations
 
 import logging
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 pytest.importorskip("flwr", reason="needs zkkrum[flower]")
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
-from flwr.serverapp.strategy import Result
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
+from support.flower import (
+    BASE,
+    CLIP,
+    Arrays,
+    Hooked,
+    N,
+    alter,
+    far,
+    honest,
+    make_app,
+    moved,
+    run,
+    strategy,
+    verdict,
+)
 from zkkrum.errors import InputError
-from zkkrum.flower.client import ZkKrumClient
 from zkkrum.flower.grid import InProcessGrid
 from zkkrum.flower.messages import COMMIT, OPEN, client_id
 from zkkrum.flower.strategy import ZkKrum
+from zkkrum.proof.audit import audit
 from zkkrum.proof.verify import verify
 from zkkrum.protocol.field import to_hex
-from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import Round
 from zkkrum.rounds.history import load_past_round
 from zkkrum.rounds.models import subject_of
+from zkkrum.rounds.parties import open_round
+from zkkrum.rounds.roundfile import RoundFile
+from zkkrum.rounds.run import Gap, Run
 from zkkrum.toolchain import Toolchain
 
-N, CLIP = 6, 1.0
-BASE = {"w": np.full((5, 4), 2.0, np.float32), "b": np.zeros(3, np.float32)}
-Arrays = dict[str, NDArray[Any]]
-Train = Callable[[int, Arrays], Arrays]
 
-
-def honest(partition: int, base: Arrays) -> Arrays:
-    rng = np.random.default_rng(partition)
-    return {k: (v + 0.2 + 0.01 * rng.standard_normal(v.shape)).astype(v.dtype) for k, v in base.items()}
-
-
-def far(partition: int, base: Arrays) -> Arrays:
-    """The last client sends 10^9, far beyond the clip."""
-    return {k: v + np.float32(1e9) for k, v in base.items()} if partition == N - 1 else honest(partition, base)
-
-
-def make_app(train: Train = honest, accept: Callable[[Round], str] | None = None) -> ClientApp:
-    app = ClientApp()
-    client = ZkKrumClient(app, accept)
-
-    @app.train()
-    def on_train(message: Message, context: Context) -> Message:
-        (record,) = message.content.array_records.values()
-        base = {name: array.numpy() for name, array in record.items()}
-        partition = int(context.node_config["partition-id"])
-        return client.reply(message, context, train(partition, base), {"num-examples": 10, "loss": float(partition)})
-
-    return app
-
-
-def run(grid: InProcessGrid, strategy: ZkKrum, rounds: int = 1) -> Result:
-    arrays = ArrayRecord({name: Array(value) for name, value in BASE.items()})
-    return strategy.start(grid, arrays, num_rounds=rounds)
-
-
-def strategy(**options: Any) -> ZkKrum:
-    return ZkKrum(CLIP, **{"prove_every": 0, "fraction_evaluate": 0.0, **options})
-
-
-def moved(result: Result) -> Arrays:
-    return {name: array.numpy() - BASE[name] for name, array in result.arrays.items()}
-
-
-def verdict(server: ZkKrum, index: int = 0) -> Verdict:
-    found = server.results[index].verdict
-    assert found is not None
-    return found
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test has its own place for the run; nobody waits for nodes that never come."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zkkrum.flower.strategy.SETTLED", 0.2)
 
 
 MODES = pytest.mark.parametrize("one_message", [False, True])
@@ -90,11 +62,11 @@ def test_a_value_far_beyond_the_clip_is_flagged_and_left_out(one_message: bool) 
     step = moved(result)
     assert all(np.abs(x - 0.2).max() < 0.02 for x in step.values())
     assert [r.nodes for r in server.results] == [tuple(range(1, N + 1))]
-    assert server.results[0].aggregated == tuple(range(1, N))
+    assert server.results[0].accepted == tuple(range(1, N))
     metrics = result.train_metrics_clientapp[1]
     assert metrics["zkkrum-flagged"] == 1
     assert metrics["zkkrum-malicious"] == 1
-    assert metrics["zkkrum-aggregated"] == N - 1
+    assert metrics["zkkrum-accepted"] == N - 1
     assert metrics["loss"] == pytest.approx(np.mean(range(N - 1)))  # the flagged client's is not averaged either
 
 
@@ -111,23 +83,23 @@ def test_what_is_aggregated_stays_within_the_clip(one_message: bool) -> None:
 def test_only_committed_integers_are_aggregated() -> None:
     server = strategy(b=8)
     step = moved(run(InProcessGrid(make_app(), N), server))
-    count, unit = len(server.results[0].aggregated), CLIP / 127
+    count, unit = len(server.results[0].accepted), CLIP / 127
     for x in step.values():
         assert np.allclose(np.rint(x * count / unit), x * count / unit, atol=1e-3)  # a mean of multiples of Δ
 
 
 @pytest.mark.parametrize("m", [1, 3])
 def test_krum_and_multi_krum_select(m: int) -> None:
-    server = strategy(aggregate="selected", m=m)
+    server = strategy(accept="selected", m=m)
     run(InProcessGrid(make_app(far), N), server)
     selected = verdict(server).selected
     assert len(selected) == m
-    assert server.results[0].aggregated == tuple(i + 1 for i in selected)
-    assert N not in server.results[0].aggregated
+    assert server.results[0].accepted == tuple(i + 1 for i in selected)
+    assert N not in server.results[0].accepted
 
 
 def test_several_rounds_and_what_is_kept(tmp_path: Path) -> None:
-    server = strategy(rounds=tmp_path / "rounds")
+    server = strategy(private=tmp_path / "rounds")
     run(InProcessGrid(make_app(far), N), server, rounds=3)
     assert len(server.results) == 3
     ids = set()
@@ -147,7 +119,7 @@ def test_a_node_that_fails_to_train_is_not_in_the_roster() -> None:
         return honest(partition, base)
 
     for one_message in (False, True):
-        server = strategy(one_message=one_message)
+        server = strategy(one_message=one_message, run=f"run-{one_message}")
         run(InProcessGrid(make_app(failing), N), server)
         assert server.results[0].nodes == (1, 2, 4, 5, 6)
 
@@ -187,33 +159,11 @@ def test_one_message_mode_says_that_colluders_may_adapt(flwr_log: pytest.LogCapt
     run(InProcessGrid(make_app(), N), strategy(one_message=True))
     assert "Colluders may adapt" in flwr_log.text
     flwr_log.clear()
-    run(InProcessGrid(make_app(), N), strategy())
+    run(InProcessGrid(make_app(), N), strategy(run="other"))
     assert "Colluders" not in flwr_log.text
 
 
 # Void rounds
-
-
-class Hooked(InProcessGrid):
-    """A grid on which a test changes what goes over the wire."""
-
-    def __init__(self, app: ClientApp, nodes: int, hook: Callable[[Message, Message], Message]) -> None:
-        super().__init__(app, nodes)
-        self.hook = hook
-        self.sent: list[tuple[str, int]] = []
-
-    def _deliver(self, message: Message) -> Message:
-        self.sent.append((message.metadata.message_type, message.metadata.dst_node_id))
-        return self.hook(message, super()._deliver(message))
-
-
-def alter(kind: str, node: int, change: Callable[[RecordDict], None]) -> Callable[[Message, Message], Message]:
-    def hook(message: Message, reply: Message) -> Message:
-        if message.metadata.message_type == f"query.{kind}" and message.metadata.dst_node_id == node:
-            change(reply.content)
-        return reply
-
-    return hook
 
 
 def wrong_commitment(content: RecordDict) -> None:
@@ -221,7 +171,7 @@ def wrong_commitment(content: RecordDict) -> None:
 
 
 def not_canonical(content: RecordDict) -> None:
-    content.config_records["commitment"]["commitment"] = "0x" + "f" * 64
+    content.config_records["commitment"]["commitment"] = "0x" + "f" * 63
 
 
 def other_context(content: RecordDict) -> None:
@@ -268,7 +218,7 @@ def test_a_void_round_is_opened_anew_with_those_who_answered(kind: str, change: 
     server = strategy()
     run(grid, server)
     assert server.results[0].nodes == (1, 3, 4, 5, 6)
-    assert server.results[0].aggregated == (1, 3, 4, 5)
+    assert server.results[0].accepted == (1, 3, 4, 5)
     commits = [node for kind, node in grid.sent if kind == f"query.{COMMIT}"]
     assert commits == [1, 2, 3, 4, 5, 6, 1, 3, 4, 5, 6]
 
@@ -290,9 +240,15 @@ def test_without_reopening_a_void_round_leaves_the_model() -> None:
 
 
 def test_too_few_for_the_rules_is_void() -> None:
-    server = strategy(f=2)  # needs n > 6
-    run(InProcessGrid(make_app(), N), server)
+    def failing(partition: int, base: Arrays) -> Arrays:
+        if partition == 2:
+            raise RuntimeError("no battery")
+        return honest(partition, base)
+
+    server = strategy(detection="mad", f=1)
+    run(InProcessGrid(make_app(failing), 5), server)  # mad needs five
     assert server.results[0].verdict is None
+    assert "4" in server.results[0].void
 
 
 def test_metrics_that_cannot_be_averaged_end_nothing() -> None:
@@ -310,18 +266,6 @@ def test_metrics_that_cannot_be_averaged_end_nothing() -> None:
 # What a client refuses
 
 
-def refusals(flwr_log: pytest.LogCaptureFixture, part: str) -> bool:
-    return part in flwr_log.text
-
-
-def test_clients_refuse_rounds_they_do_not_accept(flwr_log: pytest.LogCaptureFixture) -> None:
-    app = make_app(accept=lambda round: "clip too small" if round.clip < 2 else "")
-    server = strategy()
-    run(InProcessGrid(app, N), server)
-    assert server.results[0].verdict is None
-    assert refusals(flwr_log, "refuses the round: clip too small")
-
-
 @pytest.mark.parametrize(
     ("what", "reason"),
     [
@@ -332,9 +276,6 @@ def test_clients_refuse_rounds_they_do_not_accept(flwr_log: pytest.LogCaptureFix
     ],
 )
 def test_clients_refuse_to_commit(what: str, reason: str) -> None:
-    from zkkrum.rounds.parties import open_round
-    from zkkrum.rounds.roundfile import RoundFile
-
     app = make_app()
     grid = InProcessGrid(app, N)
     arrays = ArrayRecord({name: Array(value) for name, value in BASE.items()})
@@ -386,39 +327,123 @@ def test_clients_refuse_to_open(what: str) -> None:
 
 def test_settings_are_checked() -> None:
     with pytest.raises(InputError, match="expected unflagged or selected"):
-        ZkKrum(1.0, aggregate="median")
+        ZkKrum(1.0, accept="median")
     with pytest.raises(InputError, match="z: expected a decimal"):
         ZkKrum(1.0, z="five")
-    with pytest.raises(ValueError, match="zap"):
+    with pytest.raises(InputError, match="score: expected krum-2017 or all-pairs, found 'zap'"):
         ZkKrum(1.0, score="zap")
+    with pytest.raises(InputError, match="detection: expected mad or brackets"):
+        ZkKrum(1.0, detection="zap")
+
+
+# Too few nodes
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "problem", "simulated"),
+    [
+        (2, {}, "n (clients) must be in [3, 253], found 2", 10),
+        (4, {"detection": "mad"}, "mad needs n >= 5, found 4", 10),
+        (6, {"f": 5}, "f = 5, n = 6; these rules need at least 13", 13),
+    ],
+)
+def test_too_few_nodes_stop_the_run_at_once(
+    nodes: int, options: dict[str, Any], problem: str, simulated: int, tmp_path: Path
+) -> None:
+    grid = Hooked(make_app(), nodes)
+    with pytest.raises(InputError) as found:
+        run(grid, strategy(**options))
+    assert problem in found.value.message
+    assert f'flwr run . --federation-config "num-supernodes={simulated}"' in found.value.hint
+    assert grid.sent == []
+    assert not (tmp_path / "run").exists()
+
+
+def test_nodes_that_are_waited_for_count() -> None:
+    """Flower waits for `min_train_nodes`; here they come late."""
+
+    class Late(InProcessGrid):
+        asked = 0
+
+        def get_node_ids(self) -> list[int]:
+            self.asked += 1
+            return list(self.contexts)[: 2 if self.asked < 3 else N]
+
+    server = strategy(min_train_nodes=N)
+    run(Late(make_app(), N), server)
+    assert server.results[0].nodes == tuple(range(1, N + 1))
+
+
+# What the server keeps
+
+
+def test_the_run_records_void_and_unproved_rounds_as_gaps(tmp_path: Path) -> None:
+    def failing(message: Message, reply: Message) -> Message:
+        if message.metadata.message_type == f"query.{COMMIT}" and "second" in stage:
+            reply.content.clear()
+        return reply
+
+    stage: list[str] = []
+
+    class Staged(Hooked):
+        def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+            sent = list(messages)
+            if any(message.metadata.message_type == "train" for message in sent):
+                stage.append("second" if stage == ["first"] else "first" if not stage else "third")
+                del stage[:-1]
+            return super().send_and_receive(sent, timeout=timeout)
+
+    result = run(Staged(make_app(), N, failing), strategy(), rounds=3)
+    kept = Run(tmp_path / "run")
+    assert subject_of(kept.load_initial()) == subject_of(BASE)
+    assert kept.numbers() == [1, 2, 3]
+    gaps = [kept.round(number).load_gap() for number in (1, 2, 3)]
+    assert [gap.kind for gap in gaps if gap] == [Gap.UNPROVED, Gap.VOID, Gap.UNPROVED]
+    assert gaps[1] is not None
+    assert "no commitments from node-1" in gaps[1].reason
+    after = {name: array.numpy() for name, array in result.arrays.items()}
+    assert subject_of(kept.round(3).load_model_after()) == subject_of(after)
+
+
+def test_a_run_is_not_written_over() -> None:
+    run(InProcessGrid(make_app(), N), strategy())
+    with pytest.raises(InputError, match="already exists"):
+        run(InProcessGrid(make_app(), N), strategy())
 
 
 # Proofs
 
 
 @MODES
-def test_rounds_are_proved_and_anybody_can_verify(
+def test_rounds_are_proved_and_anybody_can_audit(
     one_message: bool, toolchain: Toolchain, crs: Path, tmp_path: Path, flwr_log: pytest.LogCaptureFixture
 ) -> None:
     server = strategy(
-        one_message=one_message, prove_every=2, bundles=tmp_path / "b", rounds=tmp_path / "r", tools=toolchain
+        one_message=one_message, prove_every=2, run=tmp_path / "r", private=tmp_path / "p", tools=toolchain
     )
-    result = run(InProcessGrid(make_app(far), N), server, rounds=3)
-    assert [r.bundle for r in server.results] == [None, tmp_path / "b" / "round-0002", None]
-    assert str(tmp_path / "b" / "round-0002") in flwr_log.text
+    result = run(InProcessGrid(make_app(far, tools=toolchain), N), server, rounds=3)
+    place = Run(tmp_path / "r").round(2)
+    assert [r.bundle for r in server.results] == [None, place.bundle, None]
+    assert str(place.bundle) in flwr_log.text
     metrics = result.train_metrics_clientapp[2]
     assert metrics["zkkrum-proved"] == 1
     seconds = metrics["zkkrum-proving-seconds"]
     assert isinstance(seconds, float)
     assert seconds > 0
-    kept = tmp_path / "r" / "round-0002"
     found = verify(
-        tmp_path / "b" / "round-0002", toolchain, commitments=kept / "commitments", round_file=kept / "round.toml"
+        place.bundle, toolchain, commitments=None if one_message else place.home.commitments, aggregate=place.aggregate
     )
     assert found.ok, found.reason
     assert found.verdict == server.results[1].verdict
     assert verdict(server, 1).flagged == (N - 1,)
     assert found.commitments_by == ("server" if one_message else "clients")
+    assert place.home.commitments.is_dir() != one_message
+    assert not place.home.openings.exists()  # the server's alone
+    assert load_past_round(tmp_path / "p" / "round-0002")[0].round_id == (found.round.round_id if found.round else b"")
+    done = audit(tmp_path / "r", toolchain)
+    assert done.ok, done.reason
+    assert done.final == subject_of({name: array.numpy() for name, array in result.arrays.items()})
+    assert [gap.number for gap in done.gaps] == [1, 3]
 
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower_digits" / "run_in_process.py"

@@ -1,4 +1,4 @@
-"""The server side under Flower: a strategy that proves each round and aggregates by its verdict.
+"""The server side under Flower: a strategy that proves each round and moves the model by the proved aggregate.
 
 Must not know how rounds are proved. Whatever is aggregated are the dequantized committed vectors q·Δ.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -24,37 +25,45 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg, Result
 from numpy.typing import NDArray
 
-from zkkrum.errors import InputError
+from zkkrum.errors import InputError, ZkkrumError
 from zkkrum.files import whole_folder
 from zkkrum.flower.messages import (
     COMMIT,
+    HISTORY,
     MODE,
     ONE_MESSAGE,
     OPEN,
-    SELECTED,
+    START,
+    STEP,
     TWO_MESSAGES,
-    UNFLAGGED,
     client_id,
+    difference,
     log,
-    only,
+    model_of,
+    pack_step,
     to_numpy,
     to_record,
+    value_of,
 )
 from zkkrum.proof.material import Material
-from zkkrum.proof.prove import prove
+from zkkrum.proof.model import apply_aggregate
+from zkkrum.proof.prove import Proved, prove
+from zkkrum.protocol.aggregate import Aggregate, mean_update
 from zkkrum.protocol.commitment import Opening, commit
 from zkkrum.protocol.field import from_hex, hex_of
 from zkkrum.protocol.krum import Krum, Verdict
-from zkkrum.protocol.params import Detection, Round, Score, parse_fraction
+from zkkrum.protocol.params import N_MAX, N_MIN, Acceptance, Detection, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
-from zkkrum.protocol.quantize import dequantize
 from zkkrum.rounds.directory import RoundDirectory
-from zkkrum.rounds.models import subject_of
+from zkkrum.rounds.models import buffers, next_model, subject_of, trained
 from zkkrum.rounds.parties import Terms, open_round
-from zkkrum.rounds.roundfile import RoundFile, parse_bytes, save_round
-from zkkrum.rounds.tensors import layout_of
-from zkkrum.rounds.updates import Update, check_same_layout, flatten, unflatten
+from zkkrum.rounds.roundfile import RoundFile, parse_bytes
+from zkkrum.rounds.run import Gap, Run
+from zkkrum.rounds.updates import Update, flatten
 from zkkrum.toolchain import Toolchain
+
+SETTLED = 2.0
+"""Seconds without a new node after which the strategy believes that no more are on their way."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,13 @@ class ProvedRound:
     server_round: int
     nodes: tuple[int, ...]
     verdict: Verdict | None
-    aggregated: tuple[int, ...] = ()
+    accepted: tuple[int, ...] = ()
     """Node ids whose committed vectors went into the model."""
     bundle: Path | None = None
     seconds: float = 0.0
     """Of proving."""
+    void: str = ""
+    """Why, where the round was void."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +90,12 @@ class _Committed:
     material: Material
 
 
+class _Void(Exception):
+    """Nothing comes of a round; the message says why."""
+
+
 class ZkKrum(FedAvg):
-    """Federated averaging of what Krum leaves, with a proof of the verdict for every round.
+    """Federated averaging of what Krum leaves, with a proof of verdict and aggregate for every round.
 
     Parameters
     ----------
@@ -89,20 +104,26 @@ class ZkKrum(FedAvg):
     b, f, m, score, detection, z, gamma
         Parameters of the rules as in `zkkrum.protocol.params.Params.of`; None for the defaults at the roster's size.
         Thresholds are exact text (``"5"``, ``"9/2"``).
-    aggregate
-        ``"unflagged"``: the mean of the clients that are not flagged; ``"selected"``: of the m selected (Krum for
-        m = 1, else Multi-Krum). Unweighted, since a client's count of examples is its own claim.
+    accept
+        Whose committed updates make the next model: ``"unflagged"`` for all that are not flagged, ``"selected"`` for
+        those of the m selected that are not flagged (Krum for m = 1, Multi-Krum for m = n - f). Their mean is
+        unweighted, since a client's count of examples is its own claim.
     one_message
         Let clients send their models with the training reply. **Colluders may adapt**: see the module.
-    bundles
-        Folder for the bundles, ``round-0001`` and so on.
+    run
+        Folder for the run, which must be new: the initial model and, round by round, bundle, aggregate and what the
+        clients published, or why there is none. ``zkkrum audit`` checks it; `zkkrum.rounds.run` has its layout.
     prove_every
-        Prove rounds K, 2K, …; the verdict of the others is the reference's alone. 0 proves none.
-    rounds
-        Folder in which the rounds are kept with commitments and openings, for ``zkkrum calibrate`` and ``report``.
-        Private to the server.
+        Prove rounds K, 2K, …; the verdict of the others is the reference's alone, and only clients that accept
+        unproved rounds train on after them. 0 proves none.
+    private
+        Folder in which the rounds are kept with the openings, for ``zkkrum calibrate`` and ``report``. For the server
+        alone.
     reopen
-        How often a void round (a commitment or opening missing or wrong) is opened anew with those who answered.
+        How often a void round (a commitment or opening missing or wrong) is opened anew with those who answered. Once
+        there were openings, only clients whose terms allow it commit again.
+    catch_up
+        Most proved rounds sent to a client that has not seen them.
     answer_timeout
         Seconds to wait for commitments, and for openings.
     tools
@@ -112,7 +133,7 @@ class ZkKrum(FedAvg):
 
     Notes
     -----
-    The metrics of a round carry ``zkkrum-flagged``, ``zkkrum-malicious``, ``zkkrum-clients``, ``zkkrum-aggregated``,
+    The metrics of a round carry ``zkkrum-flagged``, ``zkkrum-malicious``, ``zkkrum-clients``, ``zkkrum-accepted``,
     ``zkkrum-proved``, ``zkkrum-proving-seconds`` and ``zkkrum-void``; the bundle's path is logged and in `results`.
     """
 
@@ -127,19 +148,23 @@ class ZkKrum(FedAvg):
         detection: str | None = None,
         z: str | Fraction | None = None,
         gamma: str | Fraction | None = None,
-        aggregate: str = UNFLAGGED,
+        accept: str = "unflagged",
         one_message: bool = False,
-        bundles: Path | str = "bundles",
+        run: Path | str = "run",
         prove_every: int = 1,
-        rounds: Path | str | None = None,
+        private: Path | str | None = None,
         reopen: int = 2,
+        catch_up: int = 20,
         answer_timeout: float = 600.0,
         tools: Toolchain | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if aggregate not in (UNFLAGGED, SELECTED):
-            raise InputError(f"aggregate: expected {UNFLAGGED} or {SELECTED}, found {aggregate!r}")
+        for name, value, kind in (("accept", accept, Acceptance), ("score", score, Score)):
+            if value not in (known := [rule.value for rule in kind]):
+                raise InputError(f"{name}: expected {' or '.join(known)}, found {value!r}")
+        if detection not in (known := [None, *(rule.value for rule in Detection)]):
+            raise InputError(f"detection: expected {' or '.join(map(str, known[1:]))}, found {detection!r}")
         overrides = {
             "f": f,
             "m": m,
@@ -147,25 +172,28 @@ class ZkKrum(FedAvg):
             "detection": Detection(detection) if detection else None,
             "z": None if z is None else parse_fraction(z, "z"),
             "gamma": None if gamma is None else parse_fraction(gamma, "gamma"),
+            "acceptance": Acceptance(accept),
         }
-        self.clip = clip
         self.terms = Terms(b=b, clip=clip, overrides=overrides)
-        self.aggregate, self.one_message = aggregate, one_message
-        self.bundles, self.prove_every = Path(bundles), prove_every
-        self.rounds = Path(rounds) if rounds else None
-        self.reopen, self.answer_timeout = reopen, answer_timeout
+        self.clip, self.one_message, self.prove_every = clip, one_message, prove_every
+        self.path, self.private = Path(run), Path(private) if private else None
+        self.reopen, self.catch_up, self.answer_timeout = reopen, catch_up, answer_timeout
         self.results: list[ProvedRound] = []
-        self._tools, self._grid, self._arrays = tools, None, None  # type: tuple[Any, Any, Any]
+        self._tools = tools
+        self._grid: Grid | None = None
+        self._arrays = self._initial = ArrayRecord()
+        self._run: Run | None = None
+        self._seen: dict[int, int] = {}
+        """Node to the round up to which it has verified the model."""
 
     def summary(self) -> None:
         """Log the strategy's settings."""
         log.info("\t├──> ZkKrum settings:")
-        log.info("\t│\t├── Clip: %g, bits: %d, aggregate: %s", self.clip, self.terms.b, self.aggregate)
-        log.info(
-            "\t│\t└── Proofs: %s, bundles: %s",
-            f"every {self.prove_every}" if self.prove_every else "none",
-            self.bundles,
-        )
+        accept = self.terms.overrides["acceptance"]
+        assert isinstance(accept, Acceptance)
+        log.info("\t│\t├── Clip: %g, bits: %d, accept: %s", self.clip, self.terms.b, accept.value)
+        proofs = f"every {self.prove_every}" if self.prove_every else "none"
+        log.info("\t│\t└── Proofs: %s, run: %s", proofs, self.path)
         if self.one_message:
             log.warning(
                 "One-message mode: clients send their models before anybody has committed, and the server commits on "
@@ -173,54 +201,170 @@ class ZkKrum(FedAvg):
             )
         super().summary()
 
-    def start(self, *args: Any, **options: Any) -> Result:
-        """Run the federated learning, with the tools for proving at hand from the first to the last round."""
+    def start(self, grid: Grid, initial_arrays: ArrayRecord, *args: Any, **options: Any) -> Result:
+        """Run the federated learning, with the tools for proving at hand from the first to the last round.
+
+        Raises
+        ------
+        InputError
+            Before anything runs, if so few nodes are there that no round fits the rules, or the run's folder exists.
+        """
+        self._run = None
+        self._begin(grid, initial_arrays)
         if self._tools or not self.prove_every:
-            return super().start(*args, **options)
+            return super().start(grid, initial_arrays, *args, **options)
         with Toolchain.find(notify=log.info) as tools:
             self._tools = tools
             try:
-                return super().start(*args, **options)
+                return super().start(grid, initial_arrays, *args, **options)
             finally:
                 self._tools = None
+
+    def _begin(self, grid: Grid, arrays: ArrayRecord) -> Run:
+        """Look at the nodes, and write the initial model."""
+        if self._run is None:
+            model = to_numpy(arrays)
+            self._require_nodes(grid, flatten(model, "server", "initial model").vector.size)
+            if left_out := buffers(model):
+                log.info("no floats, so no round changes them: %s", ", ".join(left_out))
+            self._run = Run.create(self.path, model)
+            self._initial, self._seen, self.results = arrays, {}, []
+        return self._run
+
+    def _require_nodes(self, grid: Grid, d: int) -> None:
+        """Raise `InputError` if no round fits the nodes that are there; Flower itself waits for those asked for."""
+        count, since = -1, time.monotonic()
+        while time.monotonic() - since < SETTLED:
+            connected = len(list(grid.get_node_ids()))
+            sampled = max(int(connected * self.fraction_train), self.min_train_nodes)  # as FedAvg does
+            if not (problem := self._misfit(sampled, d)):
+                return
+            if connected != count:
+                count, since = connected, time.monotonic()
+            time.sleep(0.1)
+        least = next((n for n in range(N_MIN, N_MAX + 1) if not self._misfit(n, d)), None)
+        if least is None:
+            raise InputError(f"no round of any size fits these rules: with {sampled} clients, {problem}")
+        simulated = max(10, least)
+        error = InputError(
+            f"no round fits {sampled} clients: {problem}; these rules need at least {least}",
+            f'in Flower\'s simulation: flwr run . --federation-config "num-supernodes={simulated}"\n'
+            f"  in a deployment: start more SuperNodes, or have the run wait for them with min_train_nodes={least}",
+        )
+        log.error(str(error))
+        raise error
+
+    def _misfit(self, n: int, d: int) -> str:
+        """Return why n clients make no round, or an empty string."""
+        try:
+            open_round([client_id(node) for node in range(n)], d, self.clip, self.terms)
+        except InputError as error:
+            return error.message
+        return ""
+
+    # What clients are sent
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Configure a training round as `FedAvg` does, and say which mode it is in."""
+        """Configure a training round as `FedAvg` does; every client gets the proofs that it has not seen."""
+        run = self._begin(grid, arrays)
         self._grid, self._arrays = grid, arrays
         config[MODE] = ONE_MESSAGE if self.one_message else TWO_MESSAGES
-        return super().configure_train(server_round, arrays, config, grid)
+        packed: dict[int, ConfigRecord] = {}
+        messages = []
+        for message in super().configure_train(server_round, arrays, config, grid):
+            node = message.metadata.dst_node_id
+            content = RecordDict({**message.content, **self._history(run, node, packed)})
+            messages.append(Message(content, dst_node_id=node, message_type=message.metadata.message_type))
+        return messages
+
+    def _history(self, run: Run, node: int, packed: dict[int, ConfigRecord]) -> dict[str, ConfigRecord | ArrayRecord]:
+        """Return the records that lead a node from the model it knows to the one of this round, or say why not."""
+        since = self._seen.get(node, 0)
+        missed = [done for done in self.results if done.server_round > since and done.verdict]
+        proved = [done.server_round for done in missed if done.bundle]
+        unproved = [done.server_round for done in missed if not done.bundle]
+        if unproved:
+            return {HISTORY: ConfigRecord({"gap": f"round {unproved[-1]} was not proved"})}
+        if len(proved) > self.catch_up:
+            gap = f"{len(proved)} rounds are more than the {self.catch_up} that the server sends"
+            return {HISTORY: ConfigRecord({"gap": gap})}
+        found: dict[str, ConfigRecord | ArrayRecord] = {HISTORY: ConfigRecord({"gap": ""})}
+        for number in proved:
+            if number not in packed:
+                packed[number] = pack_step(run.round(number))
+            found[f"{STEP}{number:04d}"] = packed[number]
+        if node not in self._seen and proved:
+            found[START] = self._initial
+        return found
+
+    # What comes of a round
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Commit, prove and aggregate; a void round leaves the model as it is."""
-        valid, _ = self._check_and_log_replies(list(replies), is_train=True, validate=False)
+        valid, failed = self._check_and_log_replies(list(replies), is_train=True, validate=False)
+        self._seen.update({message.metadata.src_node_id: server_round - 1 for message in valid})
+        for message in failed:
+            self._seen.pop(message.metadata.src_node_id, None)
         base = to_numpy(self._arrays)
-        committed = None
-        if valid:
-            collect = self._one_message if self.one_message else self._two_messages
-            committed = collect(valid, base)
-        if committed is None:
-            log.warning("round %d is void: the model stays as it is", server_round)
-            self.results.append(ProvedRound(server_round, (), None))
-            return None, MetricRecord({"zkkrum-void": 1})
-        material, nodes = committed.material, committed.nodes
-        round, bundle, seconds = material.round, None, 0.0
-        q = np.stack([opening.q for opening in material.openings])
+        try:
+            if not valid:
+                raise _Void("no client trained")
+            committed = (self._one_message if self.one_message else self._two_messages)(valid, base)
+        except _Void as void:
+            return None, self._void(server_round, str(void))
+        if self.private:
+            with whole_folder(self.private / f"round-{server_round:04d}") as folder:
+                committed.material.save(RoundDirectory(folder))
+        moved, done = self._move(server_round, base, committed)
+        self.results.append(done)
+        metrics = self._metrics([m.content for m in valid if m.metadata.src_node_id in done.accepted])
+        assert done.verdict is not None
+        metrics["zkkrum-flagged"] = len(done.verdict.flagged)
+        metrics["zkkrum-malicious"] = int(done.verdict.malicious)
+        metrics["zkkrum-clients"] = len(done.nodes)
+        metrics["zkkrum-accepted"] = len(done.accepted)
+        metrics["zkkrum-proved"] = int(done.bundle is not None)
+        metrics["zkkrum-proving-seconds"] = done.seconds
+        metrics["zkkrum-void"] = 0
+        return to_record({name: moved[name] for name in base}), metrics
+
+    def _void(self, server_round: int, reason: str) -> MetricRecord:
+        log.warning("round %d is void: %s; the model stays as it is", server_round, reason)
+        assert self._run is not None
+        self._run.round(server_round).save_gap(Gap.VOID, reason)
+        self.results.append(ProvedRound(server_round, (), None, void=reason))
+        return MetricRecord({"zkkrum-void": 1})
+
+    def _move(
+        self, server_round: int, base: Mapping[str, NDArray[Any]], committed: _Committed
+    ) -> tuple[dict[str, NDArray[Any]], ProvedRound]:
+        """Return the next model, moved by the proved aggregate or recorded as unproved, and what came of the round."""
+        material, nodes, round = committed.material, committed.nodes, committed.material.round
+        assert self._run is not None
+        place = self._run.round(server_round)
+        bundle, seconds = None, 0.0
         if self.prove_every and server_round % self.prove_every == 0:
-            start = time.perf_counter()
-            bundle = self.bundles / f"round-{server_round:04d}"
-            verdict = self._prove(material, bundle)
-            seconds = time.perf_counter() - start
+            published = material.commitments if material.by_clients else []
+            place.publish(round, dict(zip(round.roster, published, strict=False)))
+            try:
+                proved = self._prove(material, place.bundle)
+            except ZkkrumError as error:
+                place.save_gap(Gap.VOID, f"proving failed: {error.message}")
+                raise
+            verdict, bundle, seconds = proved.outcome.verdict, proved.bundle, proved.seconds["wall"]
+            moved = apply_aggregate(base, proved.verification)
             log.info("round %d proved and verified in %.1f s; bundle: %s", server_round, seconds, bundle)
         else:
-            verdict = Krum(round.params)(q).verdict
-        if self.rounds:
-            self._keep(self.rounds / f"round-{server_round:04d}", material)
-        unflagged = [i for i in range(len(nodes)) if i not in verdict.flagged]
-        chosen = list(verdict.selected) if self.aggregate == SELECTED else unflagged
+            verdict = Krum(round.params)(material.q).verdict
+            accepted = verdict.accepted(round.params)
+            total = Aggregate.of(material.q, accepted, round.params.b, 0).total
+            moved = next_model(base, mean_update(total, len(accepted), round.clip, round.params.b))
+            every = f"rounds are proved every {self.prove_every}" if self.prove_every else "no round is proved"
+            place.save_gap(Gap.UNPROVED, every, moved)
         log.info(
             "round %d: %d of %d clients flagged under %s: %s",
             server_round,
@@ -229,20 +373,12 @@ class ZkKrum(FedAvg):
             round.params.detection.value,
             ", ".join(round.roster[i] for i in verdict.flagged) or "nobody",
         )
-        step = dequantize(q[chosen], round.clip, round.params.b).mean(axis=0)
-        layout = layout_of(base)
-        moved = unflatten(flatten(base, "model").vector + step, layout)
-        used = tuple(nodes[i] for i in chosen)
-        self.results.append(ProvedRound(server_round, nodes, verdict, used, bundle, seconds))
-        metrics = self._metrics([m.content for m in valid if m.metadata.src_node_id in used])
-        metrics["zkkrum-flagged"] = len(verdict.flagged)
-        metrics["zkkrum-malicious"] = int(verdict.malicious)
-        metrics["zkkrum-clients"] = len(nodes)
-        metrics["zkkrum-aggregated"] = len(chosen)
-        metrics["zkkrum-proved"] = int(bundle is not None)
-        metrics["zkkrum-proving-seconds"] = seconds
-        metrics["zkkrum-void"] = 0
-        return to_record({name: moved[name] for name in base}), metrics
+        used = tuple(nodes[i] for i in verdict.accepted(round.params))
+        return moved, ProvedRound(server_round, nodes, verdict, used, bundle, seconds)
+
+    def _prove(self, material: Material, bundle: Path) -> Proved:
+        with nullcontext(self._tools) if self._tools else Toolchain.find(notify=log.info) as tools:
+            return prove(material, bundle, tools)
 
     # Collecting what is committed
 
@@ -250,50 +386,49 @@ class ZkKrum(FedAvg):
         return self._tools.bb.hash_many if self._tools else hash_many
 
     def _round(self, nodes: Sequence[int], base: Mapping[str, NDArray[Any]]) -> Round:
-        d = sum(value.size for value in base.values())
+        d = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in trained(base))
         roster = [client_id(node) for node in nodes]
-        return open_round(roster, d, self.clip, self.terms, subject=subject_of(base))
+        try:
+            return open_round(roster, d, self.clip, self.terms, subject=subject_of(base))
+        except InputError as error:
+            raise _Void(f"no round with {len(nodes)} clients: {error.message}") from error
 
-    def _one_message(self, replies: Sequence[Message], base: Mapping[str, NDArray[Any]]) -> _Committed | None:
+    def _one_message(self, replies: Sequence[Message], base: Mapping[str, NDArray[Any]]) -> _Committed:
         updates: dict[int, Update] = {}
-        expected, empty = layout_of(base), np.zeros(0)
         for reply in replies:
             node = reply.metadata.src_node_id
             try:
-                sent = to_numpy(only(reply.content.array_records, "ArrayRecord"))
-                check_same_layout([Update("server", empty, expected), Update(client_id(node), empty, layout_of(sent))])
-                delta = {name: (sent[name] - base[name]).astype(base[name].dtype) for name in base}
-                updates[node] = flatten(delta, client_id(node), "reply")
+                updates[node] = flatten(difference(model_of(reply.content), base), client_id(node), "reply")
             except Exception as error:  # what a client sends must not end the run
                 log.warning("left out of the roster: %s: %s", client_id(node), error)
         nodes = tuple(sorted(updates))
-        try:
-            round = self._round(nodes, base)
-        except InputError as error:
-            log.warning("no round with %d clients: %s", len(nodes), error)
-            return None
+        round = self._round(nodes, base)
         return _Committed(nodes, Material.commit(round, [updates[node] for node in nodes], self._hash()))
 
-    def _two_messages(self, replies: Sequence[Message], base: Mapping[str, NDArray[Any]]) -> _Committed | None:
+    def _two_messages(self, replies: Sequence[Message], base: Mapping[str, NDArray[Any]]) -> _Committed:
         nodes = tuple(sorted({reply.metadata.src_node_id for reply in replies}))
+        reasons: list[str] = []
         for attempt in range(1 + self.reopen):
             try:
                 round = self._round(nodes, base)
-            except InputError as error:
-                log.warning("no round with %d clients: %s", len(nodes), error)
-                return None
-            commitments = self._commitments(round, nodes)
+            except _Void as void:
+                raise _Void("; then ".join([*reasons, str(void)])) from void
+            answered: Mapping[int, object]
+            answered = commitments = self._commitments(round, nodes)
             if len(commitments) == len(nodes):
-                openings = self._openings(round, nodes, commitments)
+                answered = openings = self._openings(round, nodes, commitments)
                 if len(openings) == len(nodes):
                     ordered = [openings[node] for node in nodes]
                     material = Material.of_openings(round, ordered, self._hash(), by_clients=True)
                     return _Committed(nodes, material)
-                nodes = tuple(openings)
-            else:
-                nodes = tuple(commitments)
-            log.warning("void, attempt %d: %d of %d clients answered", attempt + 1, len(nodes), len(round.roster))
-        return None
+            what = "commitments" if answered is commitments else "openings"
+            silent = ", ".join(client_id(node) for node in nodes if node not in answered)
+            reasons.append(f"no {what} from {silent}")
+            log.warning("attempt %d is void: %s", attempt + 1, reasons[-1])
+            nodes = tuple(answered)
+            if not nodes:
+                break
+        raise _Void("; then ".join(reasons))
 
     def _commitments(self, round: Round, nodes: Sequence[int]) -> dict[int, bytes]:
         """Ask for commitments; return those that are canonical and for this context."""
@@ -301,10 +436,9 @@ class ZkKrum(FedAvg):
         asked = ConfigRecord({"round": RoundFile.of(round).model_dump_json()})
         for node, content in self._ask(nodes, COMMIT, RecordDict({"round": asked})).items():
             try:
-                answer = content.config_records["commitment"]
-                if answer["context"] != hex_of(round.context):
-                    raise ValueError("committed under another context")
-                found[node] = parse_bytes(str(answer["commitment"]), 32, "commitment")
+                if value_of(content, "commitment", "context", str) != hex_of(round.context):
+                    raise InputError("committed under another context")
+                found[node] = parse_bytes(value_of(content, "commitment", "commitment", str), 32, "commitment")
             except Exception as error:  # what a client sends must not end the run
                 log.warning("%s: no commitment: %s", client_id(node), error)
         return {node: found[node] for node in nodes if node in found}
@@ -317,13 +451,13 @@ class ZkKrum(FedAvg):
         for node, content in self._ask(nodes, OPEN, RecordDict({"commitments": shown})).items():
             try:
                 q = to_numpy(content.array_records["opening"])["q"]
-                salt = from_hex(str(content.config_records["salt"]["salt"]))
+                salt = from_hex(value_of(content, "salt", "salt", str))
                 if q.dtype.kind != "i":
-                    raise ValueError(f"expected integers, found {q.dtype}")
+                    raise InputError(f"expected integers, found {q.dtype}")
                 opening = Opening(q.astype(np.int64), salt)
                 opening.check(round.params, client_id(node))
                 if commit(round, nodes.index(node), opening, self._hash()) != commitments[node]:
-                    raise ValueError("it does not match the commitment")
+                    raise InputError("it does not match the commitment")
                 found[node] = opening
             except Exception as error:  # what a client sends must not end the run
                 log.warning("%s: no opening: %s", client_id(node), error)
@@ -332,7 +466,8 @@ class ZkKrum(FedAvg):
     def _ask(self, nodes: Sequence[int], action: str, content: RecordDict) -> dict[int, RecordDict]:
         """Send the same query to all nodes; return the contents of the replies without error."""
         messages = [Message(content, dst_node_id=node, message_type=f"query.{action}") for node in nodes]
-        answers = {}
+        answers: dict[int, RecordDict] = {}
+        assert self._grid is not None
         for reply in self._grid.send_and_receive(messages, timeout=self.answer_timeout):
             node = reply.metadata.src_node_id
             if reply.has_error():
@@ -340,23 +475,6 @@ class ZkKrum(FedAvg):
             elif node in nodes:
                 answers[node] = reply.content
         return answers
-
-    # Proving and keeping
-
-    def _prove(self, material: Material, bundle: Path) -> Verdict:
-        if self._tools:
-            return prove(material, bundle, self._tools).outcome.verdict
-        with Toolchain.find(notify=log.info) as tools:
-            return prove(material, bundle, tools).outcome.verdict
-
-    @staticmethod
-    def _keep(path: Path, material: Material) -> None:
-        round = material.round
-        with whole_folder(path) as folder:
-            home = RoundDirectory(folder)
-            save_round(home.round_file, round)
-            for client, opening, commitment in zip(round.roster, material.openings, material.commitments, strict=True):
-                home.save_commitment(round, client, opening, commitment)
 
     def _metrics(self, contents: list[RecordDict]) -> MetricRecord:
         """Average the chosen clients' own metrics, where they can be averaged."""
