@@ -83,7 +83,13 @@ def flower(crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow
         "RAY_USAGE_STATS_ENABLED": "0",
         "CRS_PATH": str(crs),
     }
-    command: list[str | Path] = [PROGRAMS / "flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+    command: list[str | Path] = [
+        PROGRAMS / "flower-superlink",
+        "--insecure",
+        "--simulation",
+        "--isolation",
+        "subprocess",
+    ]
     command += ["--disable-runtime-dependency-installation", "--host", "127.0.0.1", "--port", http]
     command += ["--control-api-address", f"127.0.0.1:{control}"]
     with (home / "superlink.log").open("wb") as log:
