@@ -18,7 +18,8 @@ from zkkrum.learning.attacks import attack
 from zkkrum.learning.calibrate import calibrate, scores_of
 from zkkrum.learning.evaluate import markdown_table
 from zkkrum.learning.training import Federation, Training, add, flatten_model, initial_model, updates_of
-from zkkrum.protocol.krum import detect
+from zkkrum.protocol.fitness import doubts
+from zkkrum.protocol.krum import Krum, detect
 from zkkrum.protocol.params import Params
 from zkkrum.protocol.quantize import quantize
 
@@ -58,12 +59,24 @@ def caught(rounds: list[np.ndarray], params: Params, name: str, k: int) -> float
     return hits / (k * len(rounds))
 
 
+def warned_of(rounds: list[np.ndarray]) -> list[str]:
+    """Return how many clean rounds have a false flag, and in how many of these and of the others `prove` warns."""
+    flagged, warned = [], []
+    for updates in rounds:
+        q = quantize(updates, CLIP, PARAMS.b)
+        outcome = Krum(PARAMS)(q)
+        flagged.append(outcome.verdict.malicious)
+        warned.append(bool(doubts(PARAMS, q, outcome)))
+    bad, told = np.array(flagged), np.array(warned)
+    return [f"{100 * x.mean():.1f}" for x in (bad, told[bad], told[~bad])]
+
+
 def show(rates: list[float]) -> str:
     return f"{100 * np.mean(rates):.1f} ({100 * np.max(rates):.1f})"
 
 
 def main(federations: int) -> None:
-    rows, prices, drift = [], [], []
+    rows, prices, told, drift = [], [], [], []
     for alpha, label in ((None, "IID"), (1.0, "Dirichlet 1"), (0.3, "Dirichlet 0.3")):
         splits = [Federation.of_digits(PARAMS.n, np.random.default_rng(seed), alpha) for seed in range(federations)]
         past = [scored([u for seed in range(30) for u in job(s, seed)]) for s in splits]
@@ -86,6 +99,7 @@ def main(federations: int) -> None:
         ):
             rates = [[caught(u[::6], p, *a) for a in ATTACKS] for u, p in zip(replayed, thresholds, strict=True)]
             prices.append([label, name, *(f"{100 * x:.0f}" for x in np.mean(rates, axis=0))])
+        told.append([label, *warned_of([u for rounds in replayed for u in rounds])])
         long = [scored(job(s, 5000, 230)) for s in splits]
         chosen = [calibrate(x[:30], PARAMS, 0.01) for x in long]
         calibrated = [
@@ -98,6 +112,7 @@ def main(federations: int) -> None:
     head = ["split", "clean rounds", "target", "default", "calibrated", "left out", "rate below (95 %)", "z", "gamma"]
     print(markdown_table(head, rows))
     print(markdown_table(["split", "thresholds", *(f"{name}, {k} of 10" for name, k in ATTACKS)], prices))
+    print(markdown_table(["split", "rounds with a false flag", "of these warned", "of the others warned"], told))
     print(markdown_table(["split", "default", "calibrated on rounds 1-30", "warned of drift"], drift))
 
 

@@ -32,7 +32,7 @@ with Toolchain.find(notify=print) as tools:
     # The server proves the verdict; anybody verifies the bundle.
     bundle = Path(sys.argv[1] if len(sys.argv) > 1 else "bundle")
     done = prove_round(material, bundle, tools)
-    answer = verify_bundle(bundle, tools)
+    answer = verify_bundle(bundle, tools, aggregate=done.aggregate)
 
 print(answer.statement)
 print("the proof is", "valid" if answer.ok else f"INVALID: {answer.reason}")

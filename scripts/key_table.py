@@ -22,7 +22,7 @@ from itertools import product
 
 from zkkrum.proof.build import build, verification_key
 from zkkrum.proof.circuit import Circuit
-from zkkrum.proof.form import VK, Form, plan
+from zkkrum.proof.form import VK, Form
 from zkkrum.proof.keys import TABLE
 from zkkrum.protocol.forecast import default_chunk
 from zkkrum.protocol.params import Detection, Params, Score
@@ -50,7 +50,7 @@ def common() -> list[Circuit]:
     found: dict[str, Circuit] = {}
     for whole in shapes():
         params = replace(whole, chunk=default_chunk(whole))
-        form = plan(params).form
+        form = Form.of(params)
         if form is Form.ROUND or params.d == LENET5:
             found |= {circuit.key_id: circuit for circuit in form.circuits(params).values()}
     return list(found.values())

@@ -32,14 +32,17 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 CIRCUITS = CHECKOUT / "circuits"
 TESTS = CHECKOUT / "tests" / "integration" / "test_circuit.py"
 RULES = ("TestScores", "TestSelection", "TestMedians", "TestMad", "TestBrackets")
+ROUND = ("TestOpenings", "TestDistances", "TestChallenges", "TestAggregate")
 LIKELY = {
     "zkkrum/src/compare.nr": ("TestCompare", "TestDistances", *RULES),
     "zkkrum/src/commitment.nr": ("TestOpenings", "TestShard"),
-    "zkkrum/src/distances.nr": ("TestDistances", "TestShard", "TestVerdict"),
+    "zkkrum/src/distances.nr": ("TestDistances", "TestVerdict"),
+    "zkkrum/src/challenge.nr": ("TestChallenges", "TestVerdict", "TestShard"),
+    "zkkrum/src/aggregate.nr": ("TestAggregate", "TestVerdict", "TestShard"),
     "zkkrum/src/scores.nr": ("TestScores",),
     "zkkrum/src/selection.nr": ("TestSelection",),
     "zkkrum/src/detection.nr": ("TestMedians", "TestMad", "TestBrackets"),
-    "round/src/main.nr": ("TestOpenings", "TestDistances", *RULES),
+    "round/src/main.nr": (*ROUND, *RULES),
     "shard/src/main.nr": ("TestShard",),
     "verdict/src/main.nr": ("TestVerdict",),
 }
@@ -51,7 +54,7 @@ _STATEMENT = re.compile(
 )
 _SIGN = re.compile(r"^(\s*let \w+ = )assert_sign::<[^>]*>\(([^;]*)\);$", re.DOTALL)
 _MEDIAN = re.compile(r"let deviations = self\.median\.assert_lower[^;]*;")
-_RULE = re.compile(r"=\s+\w+\.(assert_scores|assert_selected|assert_verdict)::")
+_RULE = re.compile(r"=\s+(?:\w+\.)?(assert_scores|assert_selected|assert_flagged|assert_scaled)(?:::|\()")
 _FREE_DEVIATIONS = """let mut deviations = [0; N];
         for i in 0..N {
             deviations[i] = (2 * self.median.low[i] - 1) * (m - scores[i]);
@@ -100,6 +103,7 @@ def mutants() -> Iterator[Mutant]:
             statement = text[match.start() : match.end()]
             line = text.count("\n", 0, match.start()) + 1 + len(statement) - len(statement.lstrip("\n"))
             replacement = free(statement)
+            changes: tuple[tuple[str, str], ...]
             if replacement is not None:
                 changes = ((file, text[: match.start()] + replacement + text[match.end() :]),)
             else:  # a whole rule: nothing in it is asserted any more
@@ -112,11 +116,11 @@ def mutants() -> Iterator[Mutant]:
 
 def without_rule(text: str, rule: str) -> str:
     """Return a library file in which the functions of a name assert nothing."""
-    for start in [match.start() for match in re.finditer(rf"pub fn {rule}<", text)][::-1]:
-        end = text.index("\n    }\n", start)
+    for match in list(re.finditer(rf"^( *)pub fn {rule}<", text, re.MULTILINE))[::-1]:
+        start, end = match.start(), text.index(f"\n{match[1]}}}\n", match.start())
         body = text[start:end]
-        for match in list(statements(body))[::-1]:
-            body = body[: match.start()] + (free(body[match.start() : match.end()]) or "") + body[match.end() :]
+        for each in list(statements(body))[::-1]:
+            body = body[: each.start()] + (free(body[each.start() : each.end()]) or "") + body[each.end() :]
         text = text[:start] + body + text[end:]
     return text
 
@@ -153,7 +157,7 @@ def run(circuits: Path, classes: Sequence[str]) -> Collector:
     """Run the tests against a copy of the circuits."""
     found = Collector()
     targets = [f"{TESTS}::{name}" for name in classes] or [str(TESTS)]
-    options = ["-q", "-p", "no:cacheprovider", "-k", "not public_inputs", f"--circuits={circuits}"]
+    options = ["-q", "-n", "0", "-p", "no:cacheprovider", "-k", "not public_inputs", f"--circuits={circuits}"]
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main([*targets, *options], plugins=[found])
     return found

@@ -1,4 +1,4 @@
-"""Test vectors of the protocol: context, leaves, commitments, ρ and challenges of a few small rounds.
+"""Test vectors of the protocol: every number from context to the last link of a few small rounds.
 
     python scripts/vectors.py            write tests/vectors.json
     python scripts/vectors.py --check    exit 1 if the file is not what would be written
@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from zkkrum.protocol.challenge import challenges, rho
-from zkkrum.protocol.commitment import Opening, commit, leaf_salts, leaves
-from zkkrum.protocol.field import P, to_hex
-from zkkrum.protocol.krum import pair_list, squared_distances
-from zkkrum.protocol.params import Detection, Params, Round, Score
-from zkkrum.protocol.poseidon2 import hash_one, stream
+from zkkrum.protocol.commitment import Opening, leaf_salts, leaves
+from zkkrum.protocol.field import P, hex_of, to_hex
+from zkkrum.protocol.krum import Krum
+from zkkrum.protocol.params import Acceptance, Detection, Params, Round, Score
+from zkkrum.protocol.poseidon2 import hash_many, hash_one, stream
+from zkkrum.protocol.transcript import Secrets, Transcript
+from zkkrum.protocol.widths import Widths
 from zkkrum.rounds.roundfile import RoundFile
 
 PATH = Path(__file__).resolve().parents[1] / "tests" / "vectors.json"
@@ -39,7 +40,7 @@ def number(text: str) -> int:
 def rounds() -> dict[str, Round]:
     """Return the rounds by name."""
     leaves_params = Params.of(5, 40, 8, chunk=31)
-    all_pairs = Params.of(6, 3, score=Score.ALL_PAIRS, gamma=Fraction(1, 3), m=2)
+    all_pairs = Params.of(6, 3, score=Score.ALL_PAIRS, gamma=Fraction(1, 3), m=4, acceptance=Acceptance.SELECTED)
     on_chain = Params.of(3, 20, 16, detection=Detection.BRACKETS, z=Fraction("1.25"))
     return {
         "two leaves, the second partial": Round(leaves_params, 4.0, NAMES[:5], bytes(range(32))),
@@ -68,28 +69,49 @@ def case(name: str, round: Round) -> dict[str, Any]:
     """Return the vectors of one round."""
     p, q = round.params, updates(round.params)
     openings = [Opening(row, number(f"{name}, salt {i}")) for i, row in enumerate(q)]
-    commitments = [commit(round, i, opening) for i, opening in enumerate(openings)]
-    distances, blind = pair_list(squared_distances(q)), number(f"{name}, blind")
-    rho_ = rho(p, commitments, distances, blind)
+    links = p.chunks if p.chunks > 1 else 0
+    secrets = Secrets(
+        number(f"{name}, blind"),
+        number(f"{name}, salt of the aggregate"),
+        tuple(number(f"{name}, blind of link {t + 1}") for t in range(links)),
+    )
+    outcome = Krum(p)(q)
+    made = Transcript.of(round, openings, [leaves(o, p) for o in openings], outcome, secrets, hash_many)
     return {
         "name": name,
         "round": RoundFile.of(round).model_dump(mode="json"),
-        "context": to_hex(round.context),
+        "context": hex_of(round.context),
         "clients": [
             {
                 "q": opening.q.tolist(),
                 "salt": to_hex(opening.salt),
                 "leaf_salts": [to_hex(x) for x in leaf_salts(opening.salt, p.chunks)],
-                "leaves": [to_hex(x) for x in leaves(opening, p)],
-                "commitment": to_hex(commitment),
+                "leaves": [to_hex(x) for x in own],
+                "commitment": hex_of(commitment),
             }
-            for opening, commitment in zip(openings, commitments, strict=True)
+            for opening, own, commitment in zip(openings, made.leaves, made.commitments, strict=False)
         ],
-        "distance_bits": p.distance_bits,
-        "distances": [to_hex(x) for x in distances],
-        "blind": to_hex(blind),
-        "rho": to_hex(rho_),
-        "challenges": [to_hex(x) for x in challenges(rho_, p.n)],
+        "outputs": [to_hex(x) for x in outcome.verdict.public_words()],
+        "accepted": list(made.accepted),
+        "aggregate": {
+            "sum": made.aggregate.total.tolist(),
+            "salt": to_hex(made.aggregate.salt),
+            "sum_bits": p.sum_bits,
+            "leaves": [to_hex(x) for x in made.leaves[-1]],
+            "commitment": hex_of(made.commitments[-1]),
+        },
+        "statement": to_hex(made.statement),
+        "slot_bits": Widths.of(p).distance,
+        "claims": [to_hex(x) for x in made.claims],
+        "blind": to_hex(secrets.blind),
+        "rho": to_hex(made.challenge.rho),
+        "combined": to_hex(made.challenge.combined),
+        "x": [to_hex(x) for x in made.challenge.x],
+        "scaled_s": to_hex(made.challenge.scaled_s),
+        "links": [
+            {"form": to_hex(form), "residue": to_hex(residue), "blind": to_hex(blind), "link": to_hex(link)}
+            for form, residue, blind, link in zip(*(vars(made.links).values() if made.links else [()] * 4), strict=True)
+        ],
     }
 
 

@@ -29,7 +29,7 @@ def pytest_configure() -> None:
 def toolchain() -> Iterator[Toolchain]:
     """The pinned tools, installed if need be."""
     try:
-        tools = Toolchain.find(notify=print)
+        tools = Toolchain.find(notify=print).ready()
     except ToolMissingError as error:
         unavailable(error)
     with tools:

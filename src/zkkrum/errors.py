@@ -1,10 +1,36 @@
-"""Every error zkkrum raises on purpose, each with the exit code the command line gives it.
+"""Every error zkkrum raises on purpose, and the table of exit codes: the one place where a code has its meaning.
 
 Must not know who raises or prints them. A negative answer ("the proof is false") is a value, never an
 exception; an exception means "could not decide".
 """
 
 from __future__ import annotations
+
+EXIT_INVALID = 1
+EXIT_UNEXPECTED = 8
+EXIT_DIFFERENT = 9
+EXIT_GAP = 10
+EXIT_BUG = 70
+"""Of an error nobody foresaw; Python's own 1 would read as "the proof is invalid"."""
+EXIT_INTERRUPTED = 130
+"""Of Ctrl-C; click's own 1 would, too."""
+
+EXIT_CODES = {
+    0: "done; the proof is valid",
+    EXIT_INVALID: "the proof is invalid",
+    2: "wrong usage",
+    3: "bad input: a file that cannot be read, a value or a parameter",
+    4: "a tool (nargo, bb, Node.js, solc) or an extra is missing or of the wrong version",
+    5: "the reference string is missing, too short or not the real one",
+    6: "a tool failed; its log is kept and named",
+    7: "out of memory, disk or processes, or no cache that can be written and trusted",
+    EXIT_UNEXPECTED: "verify --expect: the proof is valid, but of the other verdict",
+    EXIT_DIFFERENT: "export --check: the folder is not what this zkkrum renders",
+    EXIT_GAP: "audit: what was proved verifies, but some rounds were not proved",
+    EXIT_BUG: "a bug: please report it",
+    EXIT_INTERRUPTED: "interrupted",
+}
+"""Code to meaning, for every command."""
 
 
 class ZkkrumError(Exception):
@@ -18,7 +44,7 @@ class ZkkrumError(Exception):
         What to do next; printed on a line of its own.
     """
 
-    exit_code = 1
+    exit_code = EXIT_BUG
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -42,7 +68,7 @@ class ToolMissingError(ZkkrumError):
 
 
 class ReferenceStringError(ZkkrumError):
-    """The reference string (CRS) is missing or too short for the circuit."""
+    """The reference string (CRS) is missing, too short for the circuit, or not the real one."""
 
     exit_code = 5
 
@@ -54,7 +80,7 @@ class ToolFailedError(ZkkrumError):
 
 
 class ResourceError(ZkkrumError):
-    """Out of memory, out of disk, or killed by the system."""
+    """Out of memory, out of disk, killed by the system, or no cache that can be written and trusted."""
 
     exit_code = 7
 
@@ -64,7 +90,3 @@ class ConstraintError(ToolFailedError):
 
     For an honest prover this is a bug; for a cheating one it is the point.
     """
-
-
-EXIT_INVALID = 1
-EXIT_GAP = 10

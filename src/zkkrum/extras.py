@@ -6,9 +6,29 @@ Must not know what they are used for.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
 
 from zkkrum.errors import ToolMissingError
+
+ONLY_ON = {"evm": ((3, 11), (3, 12))}
+"""Extras that cannot be had on every Python, and on which they can: pyrevm has no wheels for others."""
+
+
+def how_to_get(extra: str) -> tuple[bool, str]:
+    """Tell whether an extra can be had on this Python, and the command or the sentence that helps.
+
+    Examples
+    --------
+    >>> how_to_get("plot")
+    (True, "pip install 'zkkrum[plot]'")
+    """
+    pythons = ONLY_ON.get(extra)
+    if pythons and sys.version_info[:2] not in pythons:
+        wanted = " and ".join(f"{major}.{minor}" for major, minor in pythons)
+        found = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        return False, f"zkkrum[{extra}] can be had on Python {wanted} only, and this is {found}: use one of those"
+    return True, f"pip install 'zkkrum[{extra}]'"
 
 
 def require(module: str, extra: str) -> Any:
@@ -17,7 +37,7 @@ def require(module: str, extra: str) -> Any:
     Raises
     ------
     ToolMissingError
-        Naming the extra.
+        Naming the extra, or saying that this Python cannot have it.
 
     Examples
     --------
@@ -28,6 +48,5 @@ def require(module: str, extra: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ToolMissingError(
-            f"{module.split('.')[0]} is needed here and cannot be imported ({error})",
-            f"pip install 'zkkrum[{extra}]'",
+            f"{module.split('.')[0]} is needed here and cannot be imported ({error})", how_to_get(extra)[1]
         ) from error

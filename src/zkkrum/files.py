@@ -1,4 +1,4 @@
-"""Writing files so that a crash leaves nothing or the whole.
+"""Writing files so that a crash leaves nothing or the whole, and scratch folders that can be told from abandoned ones.
 
 Must not know what is in them.
 """
@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from zkkrum.errors import InputError, ResourceError
+
+SCRATCH = "zkkrum-run-"
+"""How the names of our folders under the system's temporary one begin."""
+UNHELD_SECONDS = 60
+"""Age from which a scratch folder that nobody holds is abandoned; a younger one may be about to be held."""
 
 
 @contextlib.contextmanager
@@ -28,7 +36,7 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write a file under a temporary name beside it, then rename; parents are created.
+    """Write a file under a temporary name beside it, then rename; parents are created. On the disk when it returns.
 
     Raises
     ------
@@ -41,32 +49,136 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             Path(temporary).chmod(mode)
             Path(temporary).replace(path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk: without it a power cut leaves an empty file of that name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse it for folders
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Bring everything below a folder to the disk."""
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink() and (path.is_file() or path.is_dir()):
+            sync(path)
 
 
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Give a scratch folder that becomes ``target`` when the block ends well, and vanishes when it does not.
 
-    An existing ``target`` is replaced only at the end.
+    An existing ``target`` is replaced only at the end. What a killed run left beside it is put right first.
     """
     with explained(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        _put_right(target)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.writing-", dir=target.parent))
+    held = hold(scratch)
     try:
         yield scratch
         with explained(target):
+            sync_tree(scratch)
             scratch.chmod(0o755)
             if target.exists():
                 old = scratch.with_name(scratch.name + "-old")
                 target.rename(old)
                 scratch.rename(target)
-                shutil.rmtree(old)
+                shutil.rmtree(old, ignore_errors=True)
             else:
                 scratch.rename(target)
+            sync(target.parent)
     finally:
+        os.close(held)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _put_right(target: Path) -> None:
+    """Bring back the target of a run that was killed between two renames, and remove what killed runs left."""
+    for old in target.parent.glob(f".{_literally(target.name)}.writing-*-old"):
+        if not target.exists() and not is_held(old.with_name(old.name.removesuffix("-old"))):
+            old.rename(target)
+    for folder in abandoned(target.parent, f".{_literally(target.name)}.writing-*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _literally(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+# Scratch folders: whoever makes one holds a lock on it, which the system gives free however its maker ends
+
+
+def hold(folder: Path) -> int:
+    """Lock a scratch folder as in use; returns the descriptor to close when it is not any more."""
+    handle = os.open(folder, os.O_RDONLY)
+    with contextlib.suppress(OSError):  # a file system without locks: its folders are kept
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether somebody holds a scratch folder, or it cannot be told."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return folder.exists()
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def abandoned(parent: Path, pattern: str) -> list[Path]:
+    """Return our own scratch folders of that name that a killed run left: nobody holds them."""
+    found = []
+    for folder in sorted(parent.glob(pattern)):
+        try:
+            status = folder.lstat()
+        except OSError:
+            continue
+        mine = status.st_uid == os.geteuid() and folder.is_dir() and not folder.is_symlink()
+        if mine and time.time() - status.st_mtime > UNHELD_SECONDS and not is_held(folder):
+            found.append(folder)
+    return found
+
+
+class ScratchFolder(tempfile.TemporaryDirectory[str]):
+    """A private temporary folder (mode 0700) that is held while its maker lives; see `abandoned`.
+
+    Parameters
+    ----------
+    where
+        Its parent; the system's temporary folder by default.
+    prefix
+        How its name begins.
+    """
+
+    def __init__(self, where: Path | None = None, prefix: str = SCRATCH) -> None:
+        super().__init__(prefix=prefix, dir=where)
+        self._held: int | None = hold(Path(self.name))
+
+    def cleanup(self) -> None:
+        """Remove it."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+        super().cleanup()
+
+    def __exit__(self, *error: Any) -> None:
+        self.cleanup()

@@ -21,7 +21,7 @@ from support.proving import CHUNK, material_of, round_directory, vectors
 from zkkrum import errors
 from zkkrum.errors import ConstraintError, InputError, ToolMissingError, ZkkrumError
 from zkkrum.proof.circuit import shard_circuit
-from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.form import shard_files
 from zkkrum.proof.jobs import Job, dask_executor, run_job
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
@@ -148,7 +148,7 @@ class TestCluster:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=cluster.address),
+            ProveOptions(scheduler=cluster.address),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[: T + 2] == list(range(T + 2))
@@ -156,10 +156,10 @@ class TestCluster:
         checked = verify(tmp_path / "bundle", toolchain)
         assert checked.ok, checked.reason
         assert checked.verdict == proved.outcome.verdict
-        assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle"]
         for k in range(2):  # both compiled for themselves: nothing was shared, and both worked
             home = cluster.folder / f"home-{k}"
-            assert list((home / "cache" / "circuits").glob("*/shard/target/vk"))
+            assert list((home / "cache" / "compiled").glob("*/shard/target/vk"))
             assert not list((home / "tmp").rglob("*.gz"))
             assert not list((home / "tmp").rglob("*.proof"))
             assert not [p for p in (home / "tmp").rglob("*.toml") if p.name != "Nargo.toml"]
@@ -175,10 +175,10 @@ class TestCluster:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, jobs=1), progress=stop)
+            prove(material, bundle, toolchain, ProveOptions(jobs=1), progress=stop)
         before = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
         assert len(before) == 4
-        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, scheduler=cluster.address, resume=True))
+        prove(material, bundle, toolchain, ProveOptions(scheduler=cluster.address, resume=True))
         assert all((bundle / "shards" / name).read_bytes() == data for name, data in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -189,13 +189,15 @@ class TestCluster:
     def test_constraint_error_comes_back(self, cluster: Cluster, material: Material) -> None:
         """A lie is refused on the worker, and its words arrive here."""
         p = material.round.params
-        zero = ["context", "t", "rho"]
+        names = ["rho", "scaled_s", "leaf_of_sum", "link_before", "link_after", "salt_of_sum"]
+        names += ["form_before", "residue_before", "blind_before", "blind_after"]
         inputs = {
-            **dict.fromkeys(["_" + zero[0], *zero[1:], "link_before", "link_after", "last_challenge"], 0),
-            **dict.fromkeys(["sum_before", "blind_before", "blind_after"], 0),
+            **dict.fromkeys(names, 0),
+            "scaled": [0] * (p.n - 1),
             "leaves": [0] * p.n,
             "salts": [0] * p.n,
             "values": [[0] * CHUNK] * p.n,
+            "words_of_sum": [0] * -(-CHUNK // p.group),
         }
         job = Job("lie", shard_circuit(p, CHUNK), inputs, 1)
         with (
@@ -222,7 +224,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+            ProveOptions(scheduler=empty.address),
             progress=kill,
         )
         assert doomed.wait(timeout=60) == -signal.SIGKILL
@@ -247,7 +249,7 @@ class TestLosses:
             material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+            ProveOptions(scheduler=empty.address),
             progress=kill,
         )
         assert not pids
@@ -273,10 +275,10 @@ class TestLosses:
                 material,
                 tmp_path / "bundle",
                 toolchain,
-                ProveOptions(form=Form.SHARDED, scheduler=empty.address),
+                ProveOptions(scheduler=empty.address),
                 progress=kill,
             )
-        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
     def test_tools_missing_on_a_worker(
@@ -284,7 +286,7 @@ class TestLosses:
     ) -> None:
         empty.worker("--no-nanny", "--nthreads", "2", ZKKRUM_BB=str(shutil.which("true")))
         with pytest.raises(ToolMissingError, match="true: expected version") as error:
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, scheduler=empty.address))
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(scheduler=empty.address))
         assert error.value.hint
         assert not (tmp_path / "bundle").exists()
 

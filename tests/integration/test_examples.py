@@ -16,6 +16,6 @@ def test_a_round_from_python(tmp_path: Path) -> None:
     script = CHECKOUT / "examples" / "prove_round.py"
     done = subprocess.run([sys.executable, script, tmp_path / "bundle"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "flagged: hospital-3, hospital-8" in done.stdout
+    assert "flagged: 'hospital-3', 'hospital-8'" in done.stdout
     assert "the proof is valid" in done.stdout
     assert (tmp_path / "bundle" / "manifest.json").is_file()

@@ -35,7 +35,7 @@ class TestCheck:
         grown = {name: 2 * count for name, count in budget.recorded().items()}
         found = budget.problems(grown, grown)
         limits = [problem for problem in found if "limit" in problem]
-        assert len(limits) == 4 + len(budget.SLOPES)
+        assert len(limits) == sum(entry.limit is not None for entry in budget.ENTRIES.values()) + len(budget.SLOPES)
         assert sum("forecast" in problem for problem in found) == len(grown)
 
     def test_a_circuit_without_a_budget_is_noticed(self, budget: ModuleType) -> None:

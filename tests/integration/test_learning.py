@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from zkkrum.cli import main
+from zkkrum.proof.prove import aggregate_path
 from zkkrum.proof.verify import verify
 from zkkrum.toolchain import Toolchain
 
@@ -23,16 +24,24 @@ def zkkrum(*arguments: object) -> Result:
 def test_rounds_of_an_experiment_are_proved(toolchain: Toolchain, crs: Path, tmp_path: Path) -> None:
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
     options = ["--rounds", 2, "--prove-every", 2, "--attack", "sign-flip:3", "--no-plot"]
-    done = zkkrum("experiment", tmp_path, *options, "--aggregation", "unflagged", "--aggregation", "average")
+    aggregations = [x for name in ("unflagged", "multi-krum", "average") for x in ("--aggregation", name)]
+    done = zkkrum("experiment", tmp_path, *options, *aggregations)
     assert done.exit_code == 0, done.output
-    assert "1 rounds proved and verified" in done.stdout
+    assert "2 rounds proved and verified" in done.stdout
     steps = json.loads((tmp_path / "results.json").read_text())["steps"]
-    (proved,) = [step for step in steps if step["proof"]]
-    assert (proved["aggregation"], proved["round"]) == ("unflagged", 2)
-    found = verify(Path(proved["proof"]), toolchain)
-    assert found.ok, found.reason
-    assert found.verdict
-    assert list(found.verdict.flagged) == proved["flagged"]
+    proved = {step["aggregation"]: step for step in steps if step["proof"]}
+    assert {name: step["round"] for name, step in proved.items()} == {"unflagged": 2, "multi-krum": 2}
+    for name, step in proved.items():
+        bundle = Path(step["proof"])
+        found = verify(bundle, toolchain, aggregate=aggregate_path(bundle))
+        assert found.ok, found.reason
+        assert found.verdict
+        assert found.round
+        assert list(found.verdict.flagged) == step["flagged"]
+        assert list(found.verdict.selected) == step["selected"]
+        accepted = found.verdict.accepted(found.round.params)
+        expected = [i for i in range(10) if i not in step["flagged"]] if name == "unflagged" else step["selected"]
+        assert list(accepted) == expected
 
 
 def test_the_page_of_a_bundle_says_that_it_was_verified(toolchain: Toolchain, tmp_path: Path) -> None:

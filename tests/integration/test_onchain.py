@@ -481,7 +481,7 @@ def test_the_export_command(toolchain: Toolchain, crs: Path, contracts: dict[str
     assert "calldata.json" not in told["files"]
     assert "exactly what this zkkrum renders" in invoke("export", "--check", out)
     (tmp_path / "x" / "KrumRounds.sol").write_text("")
-    assert json.loads(invoke("export", "--check", out, "--json", code=1)) == {
+    assert json.loads(invoke("export", "--check", out, "--json", code=9)) == {
         "ok": False,
         "differences": ["KrumRounds.sol: differs from what this zkkrum renders"],
     }

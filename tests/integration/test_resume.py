@@ -32,7 +32,7 @@ from support.proving import (
     vectors,
 )
 from zkkrum.errors import InputError, ResourceError
-from zkkrum.proof.form import Form, shard_files
+from zkkrum.proof.form import shard_files
 from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
@@ -66,7 +66,7 @@ with Toolchain.find() as tools:
     material = load_unfinished(directory, bundle, hash) if resume else None
     material = material or load(directory, hash, Terms(clip=4.0, overrides={"chunk": 21}))
     print("loaded", flush=True)
-    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=jobs, resume=resume), say)
+    prove(material, bundle, tools, ProveOptions(jobs=jobs, resume=resume), say)
 print("finished", flush=True)
 """
 
@@ -136,7 +136,7 @@ def pristine(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathF
     """A round of nine shards, its shapes compiled."""
     folder = tmp_path_factory.mktemp("resume")
     home = round_directory(folder / "round", toolchain, values=vectors(1, d=D))
-    prove(material_of(home, toolchain), folder / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
+    prove(material_of(home, toolchain), folder / "bundle", toolchain)
     return home.path
 
 
@@ -176,7 +176,7 @@ class TestKilled:
             material_of(RoundDirectory(folder), toolchain),
             bundle,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True, keep=True),
+            ProveOptions(resume=True, keep=True),
             progress=lambda what, done, total: seen.append(done) if what == "proofs" else None,
         )
         assert seen[0] == len(before)
@@ -201,7 +201,7 @@ class TestKilled:
         run.finish()
         assert verify(bundle, toolchain).ok
         assert not work.exists()
-        assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle", "round"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle", "round"]
 
     def test_before_anything_was_proved(
         self, folder: Path, tmp_path: Path, toolchain: Toolchain, runs: list[Run]
@@ -212,9 +212,9 @@ class TestKilled:
         run.kill()
         material = material_of(RoundDirectory(folder), toolchain)
         if work_path(bundle).exists():  # it may have come so far
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material, bundle, toolchain, ProveOptions(resume=True))
         else:
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
+            prove(material, bundle, toolchain)
         assert verify(bundle, toolchain).ok
 
     def test_asks_before_it_goes_on_or_begins_anew(
@@ -227,11 +227,11 @@ class TestKilled:
         before = saved(work)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(InputError, match="an unfinished run is in") as error:
-            prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED))
+            prove(material, bundle, toolchain)
         assert "--resume" in error.value.hint
         assert "--restart" in error.value.hint
         assert saved(work) == before
-        prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, restart=True))
+        prove(material, bundle, toolchain, ProveOptions(restart=True))
         assert all((bundle / name).read_bytes() != content for name, (_, content) in before.items())
         assert verify(bundle, toolchain).ok
 
@@ -244,7 +244,7 @@ class TestKilled:
             material = material_of(RoundDirectory(folder), toolchain)
             for option in ("resume", "restart"):
                 with pytest.raises(InputError, match="another run is at work"):
-                    prove(material, bundle, toolchain, ProveOptions(form=Form.SHARDED, **{option: True}))  # type: ignore[arg-type]
+                    prove(material, bundle, toolchain, ProveOptions(**{option: True}))  # type: ignore[arg-type]
         finally:
             run.process.send_signal(signal.SIGCONT)
         run.finish()
@@ -272,7 +272,7 @@ class TestWhatIsLeft:
             material_of(RoundDirectory(folder), toolchain),
             half,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True),
+            ProveOptions(resume=True),
         )
         assert (half / names[0]).read_bytes() not in (b"", data)
         assert verify(half, toolchain).ok
@@ -281,7 +281,7 @@ class TestWhatIsLeft:
         before = saved(work_path(half))
         other = round_directory(tmp_path / "other", toolchain, values=vectors(1, d=D))
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material_of(other, toolchain), half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material_of(other, toolchain), half, toolchain, ProveOptions(resume=True))
         assert saved(work_path(half)) == before
 
     def test_one_client_commits_anew(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
@@ -290,10 +290,10 @@ class TestWhatIsLeft:
         changed = replace(
             material,
             openings=[fresh.openings[0], *material.openings[1:]],
-            commitments=[fresh.commitments[0], *material.commitments[1:]],
+            leaves=[fresh.leaves[0], *material.leaves[1:]],
         )
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(changed, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(changed, half, toolchain, ProveOptions(resume=True))
 
     def test_other_parameters(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         """Thresholds are in the context, hence the commitments do not fit any more."""
@@ -301,11 +301,6 @@ class TestWhatIsLeft:
         path.write_text(path.read_text().replace('z = "5"', 'z = "6"'))
         with pytest.raises(InputError, match="committed under another context"):
             load(folder, toolchain.bb.hash_many)
-
-    def test_other_form(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
-        material = material_of(RoundDirectory(folder), toolchain)
-        with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, ProveOptions(form=Form.ROUND, resume=True))
 
     def test_changed_update(self, folder: Path, half: Path, toolchain: Toolchain) -> None:
         path = folder / "updates" / "carol.npy"
@@ -336,7 +331,7 @@ class TestUpdatesOnly:
         assert material is not None
         assert not material.by_clients
         assert material.updates is not None
-        prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, half, toolchain, ProveOptions(resume=True))
         assert all((half / name).read_bytes() == content for name, (_, content) in before.items())
         checked = verify(half, toolchain)
         assert checked.ok
@@ -352,7 +347,7 @@ class TestUpdatesOnly:
         terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
         material = load(half.parent / "round", toolchain.bb.hash_many, terms)
         with pytest.raises(InputError, match="belongs to other inputs"):
-            prove(material, half, toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(material, half, toolchain, ProveOptions(resume=True))
 
     def test_changed_update(self, half: Path, toolchain: Toolchain) -> None:
         path = half.parent / "round" / "updates" / "bob.npy"
@@ -399,7 +394,7 @@ class TestInterrupted:
             material_of(RoundDirectory(folder), toolchain),
             bundle,
             toolchain,
-            ProveOptions(form=Form.SHARDED, resume=True),
+            ProveOptions(resume=True),
         )
         assert verify(bundle, toolchain).ok
 
@@ -407,7 +402,7 @@ class TestInterrupted:
         """The same through `zkkrum prove`: no traceback, and --resume."""
         bundle = tmp_path / "bundle"
         command = [sys.executable, "-c", "from zkkrum.cli import main; main()"]
-        arguments = ["prove", str(folder), "-o", str(bundle), "--form", "sharded", "--jobs", "1"]
+        arguments = ["prove", str(folder), "-o", str(bundle), "--jobs", "1"]
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             end = time.monotonic() + 60
@@ -445,10 +440,10 @@ class TestInterrupted:
         monkeypatch.setattr(toolchain.bb, "prove", spy)
         material = material_of(RoundDirectory(folder), toolchain)
         with pytest.raises(KeyboardInterrupt):
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, jobs=2))
+            prove(material, tmp_path / "bundle", toolchain, ProveOptions(jobs=2))
         assert len(started) <= 5
         monkeypatch.undo()
-        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+        prove(material, tmp_path / "bundle", toolchain, ProveOptions(resume=True))
         assert verify(tmp_path / "bundle", toolchain).ok
 
 
@@ -480,7 +475,7 @@ def fill(what, done, total):
 with Toolchain.find() as tools:
     material = load(directory, tools.bb.hash_many)
     try:
-        prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2), fill)
+        prove(material, bundle, tools, ProveOptions(jobs=2), fill)
     except ResourceError as error:
         print("refused:", error.message)
     assert not bundle.exists()
@@ -488,7 +483,7 @@ with Toolchain.find() as tools:
     finished = {p.name: p.read_bytes() for p in (work / "shards").glob("*.proof")}
     assert len(finished) >= 3, finished.keys()
     ballast.unlink()
-    prove(material, bundle, tools, ProveOptions(form=Form.SHARDED, jobs=2, resume=True))
+    prove(material, bundle, tools, ProveOptions(jobs=2, resume=True))
     kept = [n for n, data in finished.items() if (bundle / "shards" / n).read_bytes() == data]
     print("kept", len(kept), "of", len(finished))
 """
@@ -537,5 +532,5 @@ class TestFullDisk:
         material = material_of(RoundDirectory(folder), toolchain)
         monkeypatch.setattr("zkkrum.proof.jobs.shutil.copyfile", full)
         with pytest.raises(ResourceError, match="no space left on the disk"):
-            prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.ROUND))
-        assert [p.name for p in tmp_path.iterdir()] == ["round"]
+            prove(material, tmp_path / "bundle", toolchain)
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".bundle.work", "round"]

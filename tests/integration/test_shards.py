@@ -35,30 +35,33 @@ from zkkrum.proof import jobs as running
 from zkkrum.proof.build import build, verification_key
 from zkkrum.proof.bundle import Manifest, write
 from zkkrum.proof.circuit import shard_circuit, verdict_circuit
-from zkkrum.proof.form import PROOF, PUBLIC_INPUTS, VK, Form, plan, shard_files
+from zkkrum.proof.form import PROOF, PUBLIC_INPUTS, VK, Form, shard_files, why
 from zkkrum.proof.jobs import Job, JobProof, run_all, run_job
-from zkkrum.proof.material import load
+from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
-from zkkrum.proof.statement import verdict_words
+from zkkrum.proof.statement import PublicChallenge, verdict_words
 from zkkrum.proof.verify import verify
 from zkkrum.proof.witness import shard_inputs, verdict_inputs
-from zkkrum.protocol.challenge import FIRST_LINK, Chain
-from zkkrum.protocol.commitment import Opening, circuit_values, commit, fresh_secret, leaves, of_leaves, words
+from zkkrum.protocol.challenge import FIRST_LINK
+from zkkrum.protocol.commitment import Opening, chain, circuit_values, commit, fresh_secret, leaves, words
 from zkkrum.protocol.field import P, to_hex
-from zkkrum.protocol.krum import Krum, Outcome, squared_distances
+from zkkrum.protocol.krum import Krum, Outcome
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import hash_many
+from zkkrum.protocol.transcript import Secrets, Transcript
+from zkkrum.rounds.aggregate import load_aggregate
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import save_round
 from zkkrum.rounds.updates import Update
 from zkkrum.toolchain import Toolchain
 
 T = 3
-BEFORE, AFTER = N + 3, N + 4
-"""Positions of the links in a shard's public inputs: context, t, rho, n leaves, before, after."""
-RHO, CHUNKS_WORD, LINK = N + 1, N + 2, N + 3
-"""Positions in the verdict's: context, n commitments, rho, T, link, three outputs."""
+LEAF, BEFORE, AFTER = N + 1, 2 * N + 2, 2 * N + 3
+"""Positions in a shard's public inputs: rho, n - 1 times x, s, n + 1 leaves, before, after."""
+RHO, X, S, LINK, MALICIOUS = 1, 2, N + 1, N + 2, N + 3
+"""Positions in the verdict's: statement, rho, n - 1 times x, s, link, three outputs."""
+LEAVES = "the leaves of the proof do not make it up"
 PROOFS, INPUTS = zip(*(shard_files(t) for t in range(T)), strict=True)
 
 
@@ -77,7 +80,7 @@ def other(toolchain: Toolchain, crs: Path, tmp_path_factory: pytest.TempPathFact
 def again(sharded: Example, toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same round, proved a second time."""
     path = tmp_path_factory.mktemp("again") / "bundle"
-    prove(sharded.material, path, toolchain, ProveOptions(form=Form.SHARDED))
+    prove(sharded.material, path, toolchain)
     return path
 
 
@@ -106,30 +109,38 @@ class TestHonest:
     def test_honest_round(self, other: Example, toolchain: Toolchain) -> None:
         assert verify(other.bundle, toolchain, expect="honest").ok
 
-    def test_same_statement_as_one_circuit(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
-        """The commitments do not depend on how the round is proved."""
-        prove(sharded.material, tmp_path / "one", toolchain, ProveOptions(form=Form.ROUND))
-        one, many = (
-            verify(path, toolchain, commitments=sharded.home.commitments) for path in (tmp_path / "one", sharded.bundle)
-        )
-        assert one.ok
-        assert one.statement == many.statement
-        assert one.verdict == many.verdict
+    def test_same_verdict_and_aggregate_as_one_circuit(
+        self, sharded: Example, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
+        """The form changes the round's chunk, hence context and commitments, but neither verdict nor sum."""
+        whole = replace(sharded.round, params=replace(sharded.round.params, chunk=63))
+        material = Material.commit(whole, sharded.material.updates or [], toolchain.bb.hash_many)
+        one = prove(material, tmp_path / "one", toolchain)
+        assert Form.of(one.round.params) is Form.ROUND
+        assert one.verification.verdict == sharded.proved.verification.verdict
+        sums = [load_aggregate(p.aggregate, p.round).aggregate.total.tolist() for p in (one, sharded.proved)]
+        assert sums[0] == sums[1]
+
+    def test_aggregate(self, sharded: Example, other: Example, toolchain: Toolchain) -> None:
+        checked = verify(sharded.bundle, toolchain, aggregate=sharded.proved.aggregate)
+        assert checked.ok, checked.reason
+        assert checked.aggregate_compared
+        rejected(sharded.bundle, toolchain, "is not what A commits to", aggregate=other.proved.aggregate)
 
     def test_files(self, sharded: Example) -> None:
         found = {p.relative_to(sharded.bundle).as_posix() for p in sharded.bundle.rglob("*") if p.is_file()}
         assert found == {"manifest.json", "proof", "public_inputs", "vk", "vk.shard", "vk.last", *PROOFS, *INPUTS}
-        assert sorted(p.name for p in sharded.bundle.parent.iterdir()) == ["bundle", "round"]
+        assert sorted(p.name for p in sharded.bundle.parent.iterdir()) == ["aggregate.npz", "bundle", "round"]
 
     def test_runs_share_nothing(self, sharded: Example, again: Path) -> None:
         """Fresh ρ, links and proofs: two proofs of one round cannot be told to be, but by their commitments."""
         first, second = (Forgery.words_of(path, PUBLIC_INPUTS) for path in (sharded.bundle, again))
-        assert first[: N + 1] == second[: N + 1]
-        assert first[RHO] != second[RHO]
-        assert first[LINK] != second[LINK]
+        assert not set(first[:MALICIOUS]) & set(second[:MALICIOUS])
+        assert first[MALICIOUS:] == second[MALICIOUS:]
         for t in range(T):
             one, two = (Forgery.words_of(path, INPUTS[t]) for path in (sharded.bundle, again))
-            assert one[3 : 3 + N] == two[3 : 3 + N]
+            assert one[LEAF : LEAF + N] == two[LEAF : LEAF + N]
+            assert one[LEAF + N] != two[LEAF + N]
             assert one[AFTER] != two[AFTER]
 
     def test_first_link_is_the_constant(self, sharded: Example) -> None:
@@ -147,17 +158,16 @@ class TestHonest:
 
     def test_whole_chunks_have_one_shape(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
         home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=2 * CHUNK))
-        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
+        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain)
         assert not (tmp_path / "bundle" / "vk.last").exists()
         assert verify(tmp_path / "bundle", toolchain).ok
 
-    def test_plan_says_which_and_why(self, sharded: Example) -> None:
+    def test_the_form_follows_from_the_chunk(self, sharded: Example) -> None:
         p = sharded.round.params
-        assert plan(p).form == Form.ROUND
-        assert plan(p, ceiling=2_000).form == Form.SHARDED
-        assert "3 shards of 21 coordinates and a verdict" in plan(p, ceiling=2_000).reason
-        large = replace(p, d=10**6, chunk=798)
-        assert plan(large).form == Form.SHARDED
+        assert Form.of(p) is Form.SHARDED
+        assert "3 shards of 21 coordinates and a verdict" in why(p)
+        assert Form.of(replace(p, chunk=63)) is Form.ROUND
+        assert "all 60 coordinates are one chunk" in why(replace(p, chunk=63))
 
 
 # The public inputs of the parts
@@ -167,7 +177,14 @@ class TestShardsAsASet:
     def test_drop_one(self, forgery: Forgery, toolchain: Toolchain) -> None:
         for name in shard_files(1):
             forgery.drop(name)
-        rejected(forgery.done(), toolchain, "shards: d = 60 in chunks of 21 makes 3, found 2")
+        rejected(forgery.done(), toolchain, "shards: d = 60 in chunks of 21 makes 3, found 2: a verdict without")
+
+    def test_a_verdict_alone(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        """Genuine, and no proof of anything: without the shards its distances are free."""
+        for t in range(T):
+            for name in shard_files(t):
+                forgery.drop(name)
+        rejected(forgery.done(), toolchain, "makes 3, found 0: a verdict without all its shards proves nothing")
 
     def test_drop_the_file_alone(self, forgery: Forgery, toolchain: Toolchain) -> None:
         path = forgery.done()
@@ -179,14 +196,11 @@ class TestShardsAsASet:
         for name in (*shard_files(2), "vk.last"):
             forgery.drop(name)
         forgery.manifest["round"]["parameters"]["d"] = 2 * CHUNK
-        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
-        forgery.fix_context()
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
-        forgery.fix_commitments()
-        rejected(forgery.done(), toolchain, "verdict: the chain is broken: it does not start where the last shard ends")
+        last = "verdict: the chain is broken: it does not start where the last shard ends"
+        rejected(forgery.done(), toolchain, last)
         forgery.set_word(PUBLIC_INPUTS, LINK, forgery.shard(1).after)
-        rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
-        forgery.set_word(PUBLIC_INPUTS, CHUNKS_WORD, 2)
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
+        forgery.fix_commitments()
         # The widths of the verdict follow from d, here to the same limbs: the key is the same, the proof is not.
         checked = verify(forgery.done(), toolchain)
         assert checked.reason.startswith(("vk: not the verification key", "proof: bb refutes it"))
@@ -205,14 +219,12 @@ class TestShardsAsASet:
 
     def test_repeat_one(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.copy_within(shard_files(0), shard_files(1))
-        rejected(forgery.done(), toolchain, "shard 1: its proof is for shard 0")
-        forgery.set_word(INPUTS[1], 1, 1)
         rejected(forgery.done(), toolchain, "shard 1: the chain is broken: it does not start at where shard 0 ends")
 
     def test_swap_two(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.swap(PROOFS[0], PROOFS[1])
         forgery.swap(INPUTS[0], INPUTS[1])
-        rejected(forgery.done(), toolchain, "shard 0: its proof is for shard 1")
+        rejected(forgery.done(), toolchain, "shard 0: the chain is broken: it does not start at the constant c_0")
 
     def test_swap_two_proofs_alone(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.swap(PROOFS[0], PROOFS[1])
@@ -223,39 +235,41 @@ class TestShardsAsASet:
         forgery.swap(INPUTS[0], INPUTS[1])
         forgery.swap(PROOFS[0], PROOFS[1])
         middle = fresh_secret()
-        forgery.set_word(INPUTS[0], 1, 0)
-        forgery.set_word(INPUTS[1], 1, 1)
         forgery.set_word(INPUTS[0], BEFORE, FIRST_LINK)
         forgery.set_word(INPUTS[0], AFTER, middle)
         forgery.set_word(INPUTS[1], BEFORE, middle)
         forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
         forgery.fix_commitments()
-        rejected(forgery.done(), toolchain, "proof: bb refutes it")  # ρ hashes the commitments
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")  # ρ hashes the statement, hence the commitments
+
+    @staticmethod
+    def of_this_verdict(forgery: Forgery, t: int) -> None:
+        """Give a shard the verdict's challenges."""
+        for index, word in enumerate(forgery.words()[RHO : S + 1]):
+            forgery.set_word(INPUTS[t], index, word)
 
     def test_from_another_round(self, forgery: Forgery, other: Example, toolchain: Toolchain) -> None:
         forgery.copy(other.bundle, *shard_files(1))
-        rejected(forgery.done(), toolchain, "shard 1: its context is not that of this round")
-        forgery.set_word(INPUTS[1], 0, forgery.round.context)
         rejected(forgery.done(), toolchain, "shard 1: its rho is not the verdict's")
-        forgery.set_word(INPUTS[1], 2, forgery.words()[RHO])
+        self.of_this_verdict(forgery, 1)
         rejected(forgery.done(), toolchain, "shard 1: the chain is broken")
         forgery.set_word(INPUTS[1], BEFORE, forgery.shard(0).after)
         forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
-        original = forgery.manifest["commitments"]
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
         forgery.fix_commitments()
-        assert forgery.manifest["commitments"] == original  # edited in place
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_from_another_proof_of_this_round(self, forgery: Forgery, again: Path, toolchain: Toolchain) -> None:
-        """Its leaves fit, but its challenges are others: distances cannot be chosen after them."""
+        """Its clients' leaves fit, but its challenges are others: distances cannot be chosen after them."""
         forgery.copy(again, *shard_files(1))
         rejected(forgery.done(), toolchain, "shard 1: its rho is not the verdict's")
-        forgery.set_word(INPUTS[1], 2, forgery.words()[RHO])
+        self.of_this_verdict(forgery, 1)
         forgery.set_word(INPUTS[1], BEFORE, forgery.shard(0).after)
         forgery.set_word(INPUTS[1], AFTER, forgery.shard(2).before)
-        rejected(forgery.done(), toolchain, "shard 1: bb refutes it")
+        rejected(forgery.done(), toolchain, "aggregate: the leaves of the proof do not make up A")
+        forgery.fix_commitments()
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_verdict_from_another_proof_of_this_round(
         self, forgery: Forgery, again: Path, toolchain: Toolchain
@@ -266,17 +280,17 @@ class TestShardsAsASet:
 
 class TestLinks:
     def test_change_one_leaf(self, forgery: Forgery, toolchain: Toolchain) -> None:
-        forgery.set_word(INPUTS[1], 3 + 2, 5)
-        rejected(forgery.done(), toolchain, "commitment of 'carol': the leaves of the shards do not make it up")
+        forgery.set_word(INPUTS[1], LEAF + 2, 5)
+        rejected(forgery.done(), toolchain, f"commitment of 'carol': {LEAVES}")
 
     def test_exchange_two_leaves(self, forgery: Forgery, toolchain: Toolchain) -> None:
         first, second, *_ = forgery.shard(1).leaves
-        forgery.set_word(INPUTS[1], 3, second)
-        forgery.set_word(INPUTS[1], 4, first)
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        forgery.set_word(INPUTS[1], LEAF, second)
+        forgery.set_word(INPUTS[1], LEAF + 1, first)
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
 
     def test_change_one_leaf_and_its_commitment(self, forgery: Forgery, sharded: Example, toolchain: Toolchain) -> None:
-        forgery.set_word(INPUTS[1], 3 + 2, 5)
+        forgery.set_word(INPUTS[1], LEAF + 2, 5)
         forgery.fix_commitments()
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
         reason = "commitment of 'carol': the bundle's is not the one in"
@@ -304,24 +318,29 @@ class TestLinks:
         forgery.set_word(INPUTS[0], BEFORE, 5)
         rejected(forgery.done(), toolchain, "shard 0: the chain is broken: it does not start at the constant c_0")
 
-    def test_change_rho(self, forgery: Forgery, toolchain: Toolchain) -> None:
-        forgery.set_word(INPUTS[2], 2, 5)
-        rejected(forgery.done(), toolchain, "shard 2: its rho is not the verdict's")
-        for name in INPUTS:
-            forgery.set_word(name, 2, 5)
-        rejected(forgery.done(), toolchain, "shard 0: its rho is not the verdict's")
-        forgery.set_word(PUBLIC_INPUTS, RHO, 5)
+    def test_change_a_leaf_of_the_aggregate(self, forgery: Forgery, toolchain: Toolchain) -> None:
+        forgery.set_word(INPUTS[1], LEAF + N, 5)
+        rejected(forgery.done(), toolchain, "aggregate: the leaves of the proof do not make up A")
+        forgery.fix_commitments()
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
-    def test_change_the_number(self, forgery: Forgery, toolchain: Toolchain) -> None:
-        forgery.set_word(PUBLIC_INPUTS, CHUNKS_WORD, 4)
-        rejected(forgery.done(), toolchain, "public_inputs: chunks is not that of this round")
+    @pytest.mark.parametrize("index", range(N + 1))
+    def test_change_a_challenge(self, forgery: Forgery, toolchain: Toolchain, index: int) -> None:
+        """ρ, each x and s': in one shard, in all of them, and in the verdict too."""
+        name = ["rho", *(f"x[{client}]" for client in CLIENTS[1:]), "s"][index]
+        forgery.set_word(INPUTS[2], index, 5)
+        rejected(forgery.done(), toolchain, f"shard 2: its {name} is not the verdict's")
+        for each in INPUTS:
+            forgery.set_word(each, index, 5)
+        rejected(forgery.done(), toolchain, f"shard 0: its {name} is not the verdict's")
+        forgery.set_word(PUBLIC_INPUTS, RHO + index, 5)
+        rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     @pytest.mark.parametrize("index", [0, 1, 2, 3, BEFORE, AFTER])
     def test_alias_modulo_p(self, forgery: Forgery, toolchain: Toolchain, index: int) -> None:
         value = forgery.words(INPUTS[1])[index]
         forgery.set_word(INPUTS[1], index, value + P)
-        assert not verify(forgery.done(), toolchain).ok
+        rejected(forgery.done(), toolchain, f"{INPUTS[1]}: a word is not below the field modulus")
 
     @pytest.mark.parametrize("data", [b"", bytes(32), bytes(33)])
     def test_size(self, forgery: Forgery, toolchain: Toolchain, data: bytes) -> None:
@@ -329,7 +348,7 @@ class TestLinks:
         rejected(forgery.done(), toolchain, f"{INPUTS[1]}: expected")
         forgery.write(PUBLIC_INPUTS, data)
         forgery.fix_hashes()
-        rejected(forgery.done(fix=False), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
+        rejected(forgery.done(fix=False), toolchain, f"public_inputs: expected {32 * (N + 6)} bytes")
 
     @pytest.mark.parametrize("name", [PUBLIC_INPUTS, *INPUTS])
     def test_every_word(self, forgery: Forgery, toolchain: Toolchain, name: str) -> None:
@@ -374,11 +393,12 @@ class TestProofsAndKeys:
     def test_proof_of_one_circuit_instead(
         self, sharded: Example, forgery: Forgery, toolchain: Toolchain, tmp_path: Path
     ) -> None:
-        prove(sharded.material, tmp_path / "one", toolchain, ProveOptions(form=Form.ROUND))
+        whole = replace(sharded.round, params=replace(sharded.round.params, chunk=63))
+        prove(Material.commit_values(whole, sharded.material.q, toolchain.bb.hash_many), tmp_path / "one", toolchain)
         forgery.copy(tmp_path / "one", PROOF, PUBLIC_INPUTS, VK)
-        rejected(forgery.done(), toolchain, f"public_inputs: expected {32 * (N + 7)} bytes")
+        rejected(forgery.done(), toolchain, f"public_inputs: expected {32 * (N + 6)} bytes")
         path = forged(tmp_path / "one", tmp_path / "renamed", lambda f: f.manifest.update(form="sharded"))
-        rejected(path, toolchain, "shards: d = 60 in chunks of 21 makes 3, found 0")
+        rejected(path, toolchain, "manifest: form: d = 60 in chunks of 63 makes 1, so it is not 'sharded'")
 
 
 # Lies about the size of the round
@@ -388,9 +408,7 @@ class TestClaims:
     def test_claimed_d(self, forgery: Forgery, toolchain: Toolchain) -> None:
         """One coordinate fewer, everything else made to fit: the last shard is of another shape."""
         forgery.manifest["round"]["parameters"]["d"] = 59
-        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
-        forgery.fix_context()
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
         forgery.fix_commitments()
         checked = verify(forgery.done(), toolchain)
         assert checked.reason == "vk.last: not the verification key of this statement (circuit 'shard')"
@@ -402,7 +420,7 @@ class TestClaims:
         ("chunk", "reason"),
         [
             (42, "shards: d = 60 in chunks of 42 makes 2, found 3"),
-            (63, "shards: d = 60 in chunks of 63 makes 1, found 3"),
+            (63, "form: d = 60 in chunks of 63 makes 1, so it is not 'sharded'"),
             (22, "chunk must be a positive multiple of 21"),
             (0, "chunk must be a positive multiple of 21"),
         ],
@@ -410,18 +428,6 @@ class TestClaims:
     def test_chunk(self, forgery: Forgery, toolchain: Toolchain, chunk: int, reason: str) -> None:
         forgery.manifest["round"]["parameters"]["chunk"] = chunk
         rejected(forgery.done(fix=False), toolchain, reason)
-
-    def test_chunk_with_the_same_number_of_shards(self, toolchain: Toolchain, tmp_path: Path, crs: Path) -> None:
-        """d = 42 in one chunk of 42 or of 63: one shard, one shape, but another context."""
-        home = round_directory(tmp_path / "round", toolchain, values=vectors(1, d=42), overrides={"chunk": 42})
-        prove(material_of(home, toolchain), tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
-        assert verify(tmp_path / "bundle", toolchain).ok
-        forgery = Forgery(tmp_path / "bundle", tmp_path / "forged")
-        forgery.manifest["round"]["parameters"]["chunk"] = 63
-        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
-        forgery.fix_context()
-        forgery.fix_commitments()
-        rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_endless_round(self, forgery: Forgery, toolchain: Toolchain) -> None:
         """A claim of a hundred million shards is refused at once, not listed."""
@@ -432,17 +438,16 @@ class TestClaims:
     def test_context(self, forgery: Forgery, toolchain: Toolchain, field: str) -> None:
         value: Any = {"clip": 1.5, "round_id": "0x" + "77" * 32}[field]
         forgery.manifest["round"][field] = value
-        rejected(forgery.done(), toolchain, "shard 0: its context is not that of this round")
-        forgery.fix_context()
-        rejected(forgery.done(), toolchain, "commitment of 'alice': the leaves of the shards do not make it up")
+        rejected(forgery.done(), toolchain, f"commitment of 'alice': {LEAVES}")
         forgery.fix_commitments()
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
     def test_verdict(self, forgery: Forgery, toolchain: Toolchain) -> None:
         forgery.manifest["verdict"].update(malicious=False, flagged=[])
+        forgery.fix_accepted()
         rejected(forgery.done(), toolchain, "public_inputs: malicious is not that of this round")
-        forgery.set_word(PUBLIC_INPUTS, N + 4, 0)
-        forgery.set_word(PUBLIC_INPUTS, N + 5, 0)
+        forgery.set_word(PUBLIC_INPUTS, MALICIOUS, 0)
+        forgery.set_word(PUBLIC_INPUTS, MALICIOUS + 1, 0)
         rejected(forgery.done(), toolchain, "proof: bb refutes it")
 
 
@@ -472,28 +477,23 @@ class Server:
     def __post_init__(self) -> None:
         object.__setattr__(self.actual, "context", self.round.context)
         p, hash = self.actual.params, self.tools.bb.hash_many
-        q = np.stack([o.q for o in self.openings])
-        self.leaves = [leaves(o, p, hash) for o in self.openings]
-        self.commitments = [of_leaves(self.round.context, i, own) for i, own in enumerate(self.leaves)]
-        self.outcome: Outcome = Krum(p)(q)
-        parts = [squared_distances(q[:, c.start : c.stop]) for c in map(p.chunk_range, range(p.chunks))]
-        blinds = [fresh_secret() for _ in range(p.chunks)]
-        self.chain = Chain.of(p, self.commitments, parts, fresh_secret(), blinds, hash)
+        self.outcome: Outcome = Krum(p)(np.stack([o.q for o in self.openings]))
+        own = [leaves(o, p, hash) for o in self.openings]
+        self.transcript = Transcript.of(self.actual, self.openings, own, self.outcome, Secrets.fresh(p), hash)
 
     def shard(self, t: int, /, **lies: Any) -> JobProof:
         p = self.actual.params
-        own = [leaf[t] for leaf in self.leaves]
-        inputs = {**shard_inputs(self.actual, t, self.openings, self.chain, own, self.tools.bb.hash_many), **lies}
+        inputs = {**shard_inputs(self.transcript, t, self.tools.bb.hash_many), **lies}
         job = Job(f"s{t}", shard_circuit(p, len(p.chunk_range(t))), inputs, threads=1)
         return run_job(job, self.home, self.tools)
 
     def verdict(self, **lies: Any) -> JobProof:
-        inputs = {**verdict_inputs(self.actual, self.commitments, self.outcome, self.chain), **lies}
+        inputs = {**verdict_inputs(self.transcript), **lies}
         return run_job(Job("verdict", verdict_circuit(self.actual.params), inputs, threads=1), self.home, self.tools)
 
     def bundle(self, path: Path) -> Forgery:
         """Write everything down, claiming `round`."""
-        p = self.round.params
+        p, made = self.round.params, self.transcript
         data: dict[str, bytes] = {}
         for t in range(p.chunks):
             done = self.shard(t)
@@ -502,15 +502,14 @@ class Server:
         data |= {PROOF: done.proof, PUBLIC_INPUTS: done.public_inputs}
         for name, circuit in Form.SHARDED.circuits(p).items():
             data[name] = verification_key(build(circuit, self.tools), self.tools)
+        public, last = PublicChallenge.of(made.challenge), made.sharded_links.links[-1]
         manifest = Manifest.describe(
             self.round,
-            form=Form.SHARDED,
             by_clients=True,
-            commitments=self.commitments,
+            commitments=made.commitments[:-1],
+            aggregate=made.commitments[-1],
             verdict=self.outcome.verdict,
-            words=verdict_words(
-                self.round, self.commitments, self.chain.rho, self.chain.links[-1], self.outcome.verdict
-            ),
+            words=verdict_words(self.round, made.statement, public, last, self.outcome.verdict),
             gates=dict.fromkeys(Form.SHARDED.circuits(p), 0),
             files=data,
             seconds={},
@@ -535,7 +534,9 @@ class TestServer:
         checked = verify(path, server.tools, commitments=sharded.home.commitments)
         assert checked.ok, checked.reason
 
-    def test_last_shard_with_filling_that_is_not_zero(self, sharded: Example, toolchain: Toolchain, tmp_path: Path):
+    def test_last_shard_with_filling_that_is_not_zero(
+        self, sharded: Example, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
         """Client and server hide three coordinates in the filling of the last word.
 
         The commitments are over 63 coordinates and everything is proved about them, while d = 60 is claimed. The
@@ -557,20 +558,22 @@ class TestServer:
         rejected(forgery.done(), toolchain, "vk.last: not the verification key of this statement")
         # Nor does the right circuit prove it: its own filling gives another leaf.
         honest = replace(server, actual=replace(claimed), openings=list(sharded.material.openings))
-        wrong = [leaf[2] for leaf in server.leaves]
+        *wrong, _ = server.transcript.leaves_of_chunk(2)
         with pytest.raises(ConstraintError, match="leaf"):
             honest.shard(2, leaves=wrong)
 
     @pytest.mark.parametrize(
         ("lie", "message"),
         [
-            (lambda s: {"sum_before": s.chain.sums[1] + 1}, "link"),
+            (lambda s: {"form_before": s.transcript.links.forms[1] + 1}, "link"),
+            (lambda s: {"residue_before": s.transcript.links.residues[1] + 1}, "link"),
             (lambda s: {"link_after": 5}, "link"),
-            (lambda s: {"t": 0}, "link"),
             (lambda s: {"leaves": [5] * N}, "leaf"),
-            (lambda s: {"rho": 5}, "challenge"),
+            (lambda s: {"leaf_of_sum": 5}, "leaf"),
+            (lambda s: {"rho": 5}, "link"),
+            (lambda s: {"scaled_s": 5}, "link"),
         ],
-        ids=["sum", "link", "t", "leaf", "rho"],
+        ids=["form", "residue", "link", "leaf", "aggregate", "rho", "s"],
     )
     def test_circuit_refuses(self, server: Server, lie: Callable[[Server], dict[str, Any]], message: str) -> None:
         with pytest.raises(ConstraintError, match=message):
@@ -588,11 +591,11 @@ class TestProve:
 
         def wrong(self: Krum, distances: Any) -> Outcome:
             outcome = true_rule(self, distances)
-            return replace(outcome, verdict=replace(outcome.verdict, malicious=False, flagged=()))
+            return replace(outcome, verdict=replace(outcome.verdict, malicious=False))
 
         monkeypatch.setattr(Krum, "of_distances", wrong)
-        with pytest.raises(ToolFailedError, match="the circuit's outputs and the NumPy reference differ"):
-            prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
+        with pytest.raises(ToolFailedError, match="the circuit's public inputs and the NumPy reference differ"):
+            prove(sharded.material, tmp_path / "bundle", toolchain)
         assert not (tmp_path / "bundle").exists()
 
     def test_work_directory(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
@@ -602,9 +605,9 @@ class TestProve:
             if what == "proofs" and work.exists():
                 seen.append((stat.S_IMODE(work.stat().st_mode), stat.S_IMODE((work / "run.json").stat().st_mode)))
 
-        prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED), progress=watch)
+        prove(sharded.material, tmp_path / "bundle", toolchain, progress=watch)
         assert set(seen) == {(0o700, 0o600)}
-        assert [p.name for p in tmp_path.iterdir()] == ["bundle"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["aggregate.npz", "bundle"]
 
     def test_progress_counts_every_proof(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         seen = []
@@ -612,7 +615,6 @@ class TestProve:
             sharded.material,
             tmp_path / "bundle",
             toolchain,
-            ProveOptions(form=Form.SHARDED),
             progress=lambda what, done, total: seen.append((done, total)) if what == "proofs" else None,
         )
         proofs = seen[: T + 2]  # the rest is the verifier's
@@ -631,7 +633,7 @@ class TestProve:
             return true_prove(*arguments, **options)
 
         monkeypatch.setattr(toolchain.bb, "prove", spy)
-        proved = prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, jobs=jobs))
+        proved = prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(jobs=jobs))
         assert proved.verification.ok
         assert len(threads) == T + 1
         assert set(threads) == {max(1, running.default_jobs(1 << 30) // jobs)}
@@ -641,14 +643,14 @@ class TestProve:
         terms = Terms(clip=CLIP, overrides={"chunk": CHUNK})
         material = load(tmp_path / "round", toolchain.bb.hash_many, terms)
         assert not material.by_clients
-        prove(material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED))
+        prove(material, tmp_path / "bundle", toolchain)
         checked = verify(tmp_path / "bundle", toolchain)
         assert checked.ok
         assert checked.commitments_by == "server"
 
     def test_resume_needs_something(self, sharded: Example, toolchain: Toolchain, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="nothing to resume"):
-            prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(form=Form.SHARDED, resume=True))
+            prove(sharded.material, tmp_path / "bundle", toolchain, ProveOptions(resume=True))
 
 
 class TestRunAll:
@@ -704,7 +706,7 @@ class TestCommitment:
         p = sharded.round.params
         for i, opening in enumerate(sharded.material.openings):
             python = leaves(opening, p)
-            assert Forgery.words_of(sharded.bundle, INPUTS[t])[3 + i] == python[t]
+            assert Forgery.words_of(sharded.bundle, INPUTS[t])[LEAF + i] == python[t]
             assert commit(sharded.round, i, opening) == sharded.material.commitments[i]
 
     @pytest.mark.parametrize(("b", "d"), [(8, 1), (10, 77), (12, 100), (14, 37), (16, 31)])
@@ -721,7 +723,7 @@ class TestCommitment:
         update = Update("alice", np.random.default_rng(1).normal(size=d), ())
         opening, commitment = commit_update(round, "alice", update, toolchain.bb.hash_many)
         native = leaves(opening, round.params, toolchain.bb.hash_many)
-        assert of_leaves(round.context, 0, native) == commitment
+        assert chain(round.context, 0, native) == commitment
         last = round.params.chunk_range(round.params.chunks - 1)
         tail = [*words(circuit_values(opening.q[last.start :], round.params.b), round.params.b)]
         assert hash_many([[*tail, hash_many([(opening.salt, round.params.chunks - 1)])[0]]])[0] == native[-1]

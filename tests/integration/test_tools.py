@@ -345,7 +345,7 @@ def test_setup_and_doctor_when_all_is_there(toolchain: Toolchain, crs: Path) -> 
 def test_killed_provisioning_leaves_nothing_half(toolchain: Toolchain, tmp_path: Path) -> None:
     """kill -9 in the middle of npm, then a second run: the first left no tools folder, the second is whole."""
     environment = {**os.environ, "ZKKRUM_CACHE": str(tmp_path)}
-    script = "from zkkrum.toolchain import Toolchain; Toolchain.find(notify=lambda s: print(s, flush=True))"
+    script = "from zkkrum.toolchain import Toolchain; Toolchain.find(notify=lambda s: print(s, flush=True)).ready()"
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert b"installing" in first.stdout.readline()

@@ -11,7 +11,7 @@ from support.circuits import Workshop
 from support.vectors_file import ROUNDS, VECTORS, round_of
 from zkkrum.proof.circuit import round_circuit, shard_circuit, verdict_circuit
 from zkkrum.proof.witness import rule_inputs
-from zkkrum.protocol.field import P, pack
+from zkkrum.protocol.field import pack
 from zkkrum.protocol.krum import Krum
 from zkkrum.protocol.poseidon2 import hash_one
 from zkkrum.toolchain import Toolchain
@@ -24,20 +24,32 @@ def workshop(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> 
     return Workshop(toolchain, tmp_path_factory.mktemp("programs"))
 
 
-def inputs_of(case: dict[str, Any]) -> dict[str, Any]:
-    """Return the inputs of a round circuit, every hash as the file says."""
-    p, clients = round_of(case).params, case["clients"]
-    q = np.array([client["q"] for client in clients])
+def values_of(case: dict[str, Any]) -> list[list[int]]:
+    """Return v = q + 2^(b-1), client by client."""
+    half = 2 ** (round_of(case).params.b - 1)
+    return [[q + half for q in client["q"]] for client in case["clients"]]
+
+
+def opened(case: dict[str, Any], t: int) -> dict[str, Any]:
+    """Return the inputs that open the leaves of chunk t, every hash as the file says."""
+    p, aggregate = round_of(case).params, case["aggregate"]
+    chunk = slice(p.chunk_range(t).start, p.chunk_range(t).stop)
     return {
-        "context": case["context"],
-        "commitments": [client["commitment"] for client in clients],
-        "values": (q + 2 ** (p.b - 1)).tolist(),
-        "salts": [client["leaf_salts"] for client in clients],
-        "blind": case["blind"],
-        "distances": case["distances"],
-        "last_challenge": case["challenges"][-1],
-        **rule_inputs(Krum(p)(q), p),
+        "leaves": [client["leaves"][t] for client in case["clients"]],
+        "leaf_of_sum": aggregate["leaves"][t],
+        "values": [row[chunk] for row in values_of(case)],
+        "salts": [client["leaf_salts"][t] for client in case["clients"]],
+        "words_of_sum": pack(aggregate["sum"][chunk], aggregate["sum_bits"]),
+        "salt_of_sum": hash_one([aggregate["salt"], t]),
     }
+
+
+def shared(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what a round and a verdict have in common."""
+    p = round_of(case).params
+    names = ("statement", "blind", "claims", "combined", "scaled_s")
+    rules = rule_inputs(Krum(p)(np.array([client["q"] for client in case["clients"]])), p)
+    return {**{name: case[name] for name in names}, "scaled": case["x"][1:], **rules}
 
 
 def test_hash_of_bb(toolchain: Toolchain) -> None:
@@ -48,51 +60,33 @@ def test_hash_of_bb(toolchain: Toolchain) -> None:
 @case_by_name
 def test_round_by_the_hash_of_bb(toolchain: Toolchain, case: dict[str, Any]) -> None:
     hash_many = toolchain.bb.hash_many
-    for i, client in enumerate(case["clients"]):
+    for client in case["clients"]:
         assert hash_many([[client["salt"], t] for t in range(len(client["leaves"]))]) == client["leaf_salts"]
-        assert hash_many([[case["context"], i, *client["leaves"]]]) == [client["commitment"]]
-    commitments = [client["commitment"] for client in case["clients"]]
-    words = pack(case["distances"], case["distance_bits"])
-    assert hash_many([[*commitments, *words, case["blind"]]]) == [case["rho"]]
+    words = pack(case["claims"], case["slot_bits"])
+    assert hash_many([[case["statement"], *words, case["blind"]]]) == [case["rho"]]
+    links = [[link["form"], link["residue"], link["blind"]] for link in case["links"]]
+    assert hash_many(links) == [link["link"] for link in case["links"]]
 
 
 @case_by_name
-def test_round_circuit(workshop: Workshop, case: dict[str, Any]) -> None:
+def test_circuits(workshop: Workshop, case: dict[str, Any]) -> None:
     p = round_of(case).params
-    q = np.array([client["q"] for client in case["clients"]])
-    program = workshop.program(round_circuit(p))
-    assert program.outputs(inputs_of(case), Krum(p)(q).verdict.public_words())
-
-
-def test_shard_and_verdict_circuits(workshop: Workshop) -> None:
-    """Here leaves and ρ are public inputs of their own."""
-    case = ROUNDS["two leaves, the second partial"]
-    p, r, whole = round_of(case).params, case["challenges"], inputs_of(case)
-    assert p.chunks == 2
-    total, link = 0, hash_one([0, 0, 0])
+    if p.chunks == 1:
+        inputs = {**shared(case), **opened(case, 0)}
+        assert workshop.program(round_circuit(p)).outputs(inputs, case["outputs"])
+        return
+    links = case["links"]
+    public = {"rho": case["rho"], "scaled": case["x"][1:], "scaled_s": case["scaled_s"]}
     for t in range(p.chunks):
-        chunk = p.chunk_range(t)
-        values = [row[chunk.start : chunk.stop] for row in whole["values"]]
-        before, before_link = total, link
-        total += sum(sum(x * row[k] for x, row in zip(r, values, strict=True)) ** 2 for k in range(len(chunk)))
-        link = hash_one([t + 1, total % P, 50 + t])
-        workshop.program(shard_circuit(p, len(chunk))).execute(
-            {
-                "_context": case["context"],
-                "t": t,
-                "rho": case["rho"],
-                "leaves": [client["leaves"][t] for client in case["clients"]],
-                "link_before": before_link,
-                "link_after": link,
-                "values": values,
-                "salts": [client["leaf_salts"][t] for client in case["clients"]],
-                "last_challenge": r[-1],
-                "sum_before": before % P,
-                "blind_before": 49 + t if t else 0,
-                "blind_after": 50 + t,
-            }
-        )
-    shared = {name: whole[name] for name in ("commitments", "blind", "distances", "score", "selection", "detection")}
-    end = {"chunks": p.chunks, "link": link, "link_blind": 49 + p.chunks}
-    inputs = {"_context": case["context"], "rho": case["rho"], "last_challenge": r[-1], **shared, **end}
-    workshop.program(verdict_circuit(p)).execute(inputs)
+        ends = {
+            "link_before": links[t]["link"],
+            "link_after": links[t + 1]["link"],
+            "form_before": links[t]["form"],
+            "residue_before": links[t]["residue"],
+            "blind_before": links[t]["blind"],
+            "blind_after": links[t + 1]["blind"],
+        }
+        workshop.program(shard_circuit(p, len(p.chunk_range(t)))).execute({**public, **opened(case, t), **ends})
+    last = links[-1]
+    end = {"link": last["link"], "form": last["form"], "residue": last["residue"], "blind_of_link": last["blind"]}
+    assert workshop.program(verdict_circuit(p)).outputs({**shared(case), **public, **end}, case["outputs"])

@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from zkkrum.errors import InputError
 from zkkrum.proof.form import MANIFEST, PUBLIC_INPUTS, Form, shard_files
 from zkkrum.proof.material import Material, load
-from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved, prove
-from zkkrum.proof.statement import ShardInputs, round_words, verdict_words
+from zkkrum.proof.statement import PublicChallenge, RoundInputs, ShardInputs, round_words, verdict_words
 from zkkrum.proof.verify import Verification, verify
-from zkkrum.protocol.commitment import of_leaves
-from zkkrum.protocol.field import from_bytes, from_hex, to_bytes, to_hex
+from zkkrum.protocol.commitment import chain, statement
+from zkkrum.protocol.field import from_bytes, hex_of, to_bytes, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.directory import RoundDirectory
@@ -64,7 +64,7 @@ def round_directory(
     tools: Toolchain,
     *,
     seed: int = 1,
-    chunk: int = CHUNK,
+    chunk: int | None = CHUNK,
     outlier: float = 20.0,
     values: Sequence[np.ndarray[Any, Any]] | None = None,
     clients: Sequence[str] = CLIENTS,
@@ -108,9 +108,11 @@ class Example:
 
 
 def example(folder: Path, tools: Toolchain, form: Form, *, seed: int = 1, outlier: float = 20.0) -> Example:
-    home = round_directory(folder / "round", tools, seed=seed, outlier=outlier)
+    home = round_directory(
+        folder / "round", tools, seed=seed, outlier=outlier, chunk=CHUNK if form is Form.SHARDED else None
+    )
     material = material_of(home, tools)
-    return Example(home, material, prove(material, folder / "bundle", tools, ProveOptions(form=form)))
+    return Example(home, material, prove(material, folder / "bundle", tools))
 
 
 class Forgery:
@@ -192,32 +194,39 @@ class Forgery:
         for name in self.manifest["files"]:
             self.manifest["files"][name] = hashlib.sha256(self.data(name)).hexdigest()
 
-    def fix_context(self) -> None:
-        """Put the context of the claimed round wherever it stands."""
-        context = self.round.context
-        for name in self.manifest["files"]:
-            if name.endswith(PUBLIC_INPUTS):
-                self.set_word(name, 0, context)
+    def leaves(self) -> list[tuple[int, ...]]:
+        """The leaves in the public inputs, by chunk."""
+        p = self.params
+        if Form.of(p) is Form.ROUND:
+            return [RoundInputs.parse(self.data(PUBLIC_INPUTS), p.n).leaves]
+        return [self.shard(t).leaves for t in range(p.chunks)]
 
     def fix_commitments(self) -> None:
-        """Make the commitments those of the shards' leaves, under the claimed context."""
-        round = self.round
-        shards = [self.shard(t) for t in range(round.params.chunks)]
-        for i in range(round.params.n):
-            commitment = of_leaves(round.context, i, [s.leaves[i] for s in shards])
-            self.manifest["commitments"][i]["commitment"] = to_hex(commitment)
-            self.set_word(PUBLIC_INPUTS, 1 + i, commitment)
+        """Make the commitments and A those of the leaves under the claimed context, and the statement theirs."""
+        context = self.round.context
+        *commitments, aggregate = (chain(context, i, own) for i, own in enumerate(zip(*self.leaves(), strict=True)))
+        for entry, commitment in zip(self.manifest["commitments"], commitments, strict=True):
+            entry["commitment"] = hex_of(commitment)
+        self.manifest["aggregate"] = hex_of(aggregate)
+        self.set_word(PUBLIC_INPUTS, 0, statement(context, commitments, aggregate))
+
+    def fix_accepted(self) -> None:
+        """Let who is accepted follow from the claimed verdict."""
+        said, roster = self.manifest["verdict"], list(self.round.roster)
+        flagged, selected = (tuple(sorted(roster.index(c) for c in said[key])) for key in ("flagged", "selected"))
+        accepted = Verdict(said["malicious"], flagged, selected).accepted(self.params)
+        said["accepted"] = [roster[i] for i in accepted]
 
     def fix_names(self) -> None:
         """Name the public inputs after what the manifest claims, values from the file."""
-        values = self.words()
-        round = self.round
-        commitments = [from_hex(c["commitment"]) for c in self.manifest["commitments"]]
-        nobody = Verdict(False, (), ())
+        try:
+            values, round, nobody = self.words(), self.round, Verdict(False, (), ())
+        except (ValueError, InputError):
+            return
         named = (
-            round_words(round, commitments, nobody)
-            if self.manifest["form"] == Form.ROUND
-            else verdict_words(round, commitments, 0, 0, nobody)
+            round_words(round, 0, range(round.params.n + 1), nobody)
+            if Form.of(round.params) is Form.ROUND
+            else verdict_words(round, 0, PublicChallenge(0, tuple(range(round.params.n - 1)), 0), 0, nobody)
         )
         if len(named) == len(values):
             self.manifest["public_inputs"] = [

@@ -28,7 +28,7 @@ from zkkrum.learning.calibrate import (
     trend,
 )
 from zkkrum.protocol.krum import detect
-from zkkrum.protocol.params import Detection, Params, Round, Score
+from zkkrum.protocol.params import Acceptance, Detection, Params, Round, Score
 from zkkrum.protocol.quantize import quantize
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import load_round, save_round
@@ -161,11 +161,29 @@ def test_what_it_costs() -> None:
     rounds = [(round, quantize(honest_updates(10, 200, 0.3, rng), 20.0, 12)) for _ in range(30)]
     c = calibrate([scores_of(q, PARAMS) for _, q in rounds], PARAMS, 0.05)
     seen: list[int] = []
-    costs = cost(rounds, c, ["scale", "sign-flip"], 2, 0, lambda done, total: seen.append(done))
-    assert costs == cost(rounds, c, ["scale", "sign-flip"], 2, 0)
-    assert seen[-1] == 60
-    assert costs[0].before == 1
-    assert all(x.after <= x.before for x in costs)
+    attacks = ["scale", "sign-flip"]
+    costs = cost(rounds, c, attacks, 2, 0, lambda done, total: seen.append(done))
+    assert costs == cost(rounds, c, attacks, 2, 0)
+    assert seen[-1] == 2 * 60
+    assert costs[0].flagged[0] == 1
+    assert all(x.flagged[1] <= x.flagged[0] for x in costs)
+    assert [x.strength for x in costs] == [None, None]
+
+
+def test_wider_thresholds_let_attackers_who_know_them_do_more_harm() -> None:
+    rng = np.random.default_rng(0)
+    round = Round(PARAMS, 20.0, tuple(f"c{i}" for i in range(10)), bytes(32))
+    rounds = [(round, quantize(honest_updates(10, 200, 0.3, rng), 20.0, 12)) for _ in range(8)]
+    c = calibrate([scores_of(q, PARAMS) for _, q in rounds], PARAMS, 0.05)
+    for found in cost(rounds, c, ["scale:unflagged", "sign-flip:unflagged"], 2, 0):
+        assert found.flagged == (0, 0)
+        assert found.strength
+        assert 0 < found.strength[0] < found.strength[1]
+        assert found.error[0] < found.error[1]
+    multi_krum = replace(PARAMS, acceptance=Acceptance.SELECTED, m=7)
+    (found,) = cost([(replace(round, params=multi_krum), q) for _, q in rounds], c, ["sign-flip:accepted"], 2, 0)
+    assert found.strength
+    assert found.error[0] > 0.1
 
 
 @pytest.fixture
@@ -187,7 +205,13 @@ def test_the_command_writes_thresholds_a_round_takes(rounds: list[Path], tmp_pat
     args = [*map(str, rounds[:-1]), "-o", str(output), "--max-false-flag", "0.1", "--round", str(last)]
     done = CliRunner().invoke(command, args)
     assert done.exit_code == 0, done.output
-    for part in ("How sure: from 5 rounds", "Clopper-Pearson", "29 clean rounds", "| sign-flip"):
+    for part in (
+        "How sure: from 5 rounds",
+        "Clopper-Pearson",
+        "29 clean rounds",
+        "| sign-flip:unflagged",
+        "error: of the mean",
+    ):
         assert part in done.stdout
     report = json.loads(CliRunner().invoke(command, [*args, "--json"]).stdout)
     assert f'z = "{report["z"]}"\ngamma = "{report["gamma"]}"\n' in output.read_text()

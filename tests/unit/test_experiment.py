@@ -25,7 +25,7 @@ from zkkrum.learning.experiment import (
     UNFLAGGED,
     Result,
     Setup,
-    parse_attack,
+    mean_of,
     plot,
     run,
     summary,
@@ -33,8 +33,9 @@ from zkkrum.learning.experiment import (
     to_dict,
 )
 from zkkrum.learning.training import Model, add
+from zkkrum.protocol.aggregate import mean_update
 from zkkrum.protocol.krum import Outcome
-from zkkrum.protocol.params import Params
+from zkkrum.protocol.params import Acceptance, Params
 from zkkrum.rounds.updates import Layout
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
@@ -77,6 +78,45 @@ def test_each_aggregation_takes_whom_it_says(result: Result) -> None:
             assert step.attackers_used == 3
         if step.aggregation == HONEST_ONLY:
             assert step.attackers_used == 0
+
+
+def test_arms_are_rounds_whose_aggregate_a_proof_binds() -> None:
+    unflagged, krum, multi_krum = (SETUP.params(how) for how in (UNFLAGGED, KRUM, MULTI_KRUM))
+    assert unflagged.acceptance is Acceptance.UNFLAGGED
+    assert (krum.acceptance, krum.m) == (Acceptance.SELECTED, 1)
+    assert (multi_krum.acceptance, multi_krum.m) == (Acceptance.SELECTED, 10 - multi_krum.f)
+
+
+def test_the_mean_is_the_one_that_a_holder_of_the_aggregate_computes() -> None:
+    q = np.random.default_rng(0).integers(-2047, 2048, (10, 30))
+    for clients in ((4,), (0, 3, 9), tuple(range(10))):
+        found = mean_of(q, clients, 0.7, 12)
+        assert found == pytest.approx(q[list(clients)].mean(axis=0) * 0.7 / 2047, rel=1e-12)
+        total = (q[list(clients)] + 2048).sum(axis=0)
+        assert found.tolist() == mean_update(total, len(clients), 0.7, 12).tolist()
+
+
+def test_attackers_that_know_the_rule_meet_each_arm_with_its_own() -> None:
+    setup = Setup(rounds=3, attacks=("scale:unflagged", "scale:accepted"), aggregations=(MULTI_KRUM, UNFLAGGED))
+    done = run(setup)
+    for step in done.steps:
+        if step.attack == NONE:
+            assert step.strength is None
+            continue
+        assert (step.strength or 0) > 0.5
+        assert step.attackers_flagged == 0
+        if (step.attack, step.aggregation) != ("scale:unflagged", MULTI_KRUM):
+            assert step.attackers_used >= 2  # one may have to stay out, of three who all want to be selected
+    head, rows = summary(setup, done)
+    assert head[-1] == "strength"
+    assert float(rows[1][-1]) > 0.5
+
+
+def test_attackers_who_are_flagged_at_any_strength_give_up() -> None:
+    """In the first rounds all clients agree so much that even a zero update stands out."""
+    done = run(Setup(rounds=1, attacks=("sign-flip:unflagged",), aggregations=(UNFLAGGED,)))
+    assert [s.strength for s in done.steps] == [None, 0.0]
+    assert done.steps[1].attackers_flagged == 3
 
 
 def test_only_clipped_values_are_aggregated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +182,8 @@ def test_the_command(tmp_path: Path) -> None:
         ({"attackers": 10}, r"attackers must be in \[0, clients\)"),
         ({"rounds": 0}, "rounds must be"),
         ({"attacks": ("zap",)}, "expected one of"),
-        ({"attacks": ("scale:much",)}, "a number after the colon, found 'much'"),
+        ({"attacks": ("scale:much",)}, "a number, unflagged or accepted after the colon, found 'much'"),
+        ({"attacks": ("label-flip:unflagged",)}, "cannot be tuned to be unflagged"),
         ({"aggregations": ("median",)}, "aggregations must be among"),
         ({"clip": 0.0}, "clip must be"),
         ({"b": 9}, "b \\(bits\\)"),
@@ -154,6 +195,5 @@ def test_bad_setups_are_refused(options: dict[str, Any], message: str) -> None:
 
 
 def test_strengths() -> None:
-    assert parse_attack("alie:1.5") == ("alie", 1.5)
     with pytest.raises(InputError, match="has no strength"):
         run(Setup(rounds=1, attacks=("label-flip:2",)))

@@ -9,8 +9,18 @@ from fractions import Fraction
 import pytest
 
 from zkkrum.errors import InputError
-from zkkrum.protocol.field import P
-from zkkrum.protocol.params import Detection, Params, Round, Score, client_word, parse_fraction, roster_hash
+from zkkrum.protocol.field import pack
+from zkkrum.protocol.params import (
+    Acceptance,
+    Detection,
+    Params,
+    Round,
+    Score,
+    client_word,
+    parse_fraction,
+    roster_hash,
+)
+from zkkrum.protocol.widths import LIMBS, Widths
 
 BASE = Params.of(n=10, d=540, b=14)
 
@@ -68,9 +78,54 @@ def test_no_comparison_can_wrap(n: int, b: int, detection: Detection) -> None:
     largest = (2**63 - 1) // (2**b - 1) ** 2
     z = Fraction(2**32 - 1, 2**32 - 3) if detection is Detection.BRACKETS else Fraction(2**32 - 1)
     params = Params.of(n, min(largest, 2**31 - 1), b, detection=detection, z=z)
-    widths = params.widths()
-    assert max(widths.key, widths.detection, widths.near, widths.threshold) <= 252
-    assert params.distance_bits >= params.true_distance_bits
+    for limb in LIMBS:
+        widths = Widths.with_limb(params, limb)
+        assert max(widths.key, widths.detection, widths.near, widths.threshold) <= 252
+        assert widths.distance >= params.distance_bits
+        assert widths.distance <= 252
+        largest_value = params.score_max
+        assert largest_value < 2**71
+        if detection is Detection.MAD:
+            assert 2**widths.detection > largest_value
+            assert 2**widths.threshold > max(
+                (z.denominator + z.numerator) * largest_value, 2 * largest_value * params.gamma.denominator
+            )
+        else:
+            delta = n * largest_value
+            assert 2**widths.detection > delta
+            assert 2**widths.near > 9 * delta**2
+            assert 2**widths.threshold > max(z.numerator, z.denominator) ** 2 * delta**2
+        assert 2**widths.key > n * largest_value + n - 1
+
+
+@pytest.mark.parametrize("n", [5, 10, 20, 49])
+@pytest.mark.parametrize("chunked", [False, True], ids=["round", "verdict"])
+def test_no_other_limb_is_forecast_cheaper(n: int, chunked: bool) -> None:
+    params = Params.of(n, 1000, 12)
+    if chunked:
+        params = replace(params, chunk=params.pack)
+    best = Widths.of(params)
+    assert all(best.gates(params) <= Widths.with_limb(params, limb).gates(params) for limb in LIMBS)
+
+
+def test_limbs_depend_on_the_crate() -> None:
+    """A round shares the table of its values' ranges; a verdict has none to share."""
+    shared, alone = Params.of(10, 650, 12), replace(Params.of(10, 650, 12), chunk=21)
+    assert (Widths.of(shared).limb, Widths.of(alone).limb) == (12, 10)
+
+
+def test_slots_hold_exactly_what_is_range_checked() -> None:
+    """Two claims never share a word's bits: a slot is as wide as the range check, never narrower."""
+    for n, d, b in ((5, 3, 8), (10, 650, 12), (20, 100, 12), (50, 2, 14), (253, 31, 16)):
+        params = Params.of(n, d, b)
+        for limb in LIMBS:
+            width = Widths.with_limb(params, limb).distance
+            claims = [2**width - 1] * params.claims
+            words = pack(claims, width)
+            assert len(words) == -(-params.claims // (252 // width))
+            assert [word >> width * j & (2**width - 1) for word in words for j in range(252 // width)][
+                : params.claims
+            ] == claims
 
 
 def a_round(**change: object) -> Round:
@@ -87,15 +142,16 @@ def test_context_is_abi_encoding_hashed() -> None:
     round = a_round()
     words = round.context_words()
     assert all(len(word) == 32 for word in words)
-    assert words[0] == b"zkkrum-1".ljust(32, b"\0")
-    assert round.context == int.from_bytes(hashlib.sha256(b"".join(words)).digest(), "big") % P
-    assert int.from_bytes(words[13], "big") == 0x3FF0000000000000  # clip = 1.0 in binary64
+    assert words[0] == b"zkkrum-2".ljust(32, b"\0")
+    assert round.context == hashlib.sha256(b"".join(words)).digest()
+    assert int.from_bytes(words[14], "big") == 0x3FF0000000000000  # clip = 1.0 in binary64
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"params": Params.of(n=3, d=5, f=0)},
+        {"params": Params.of(n=3, d=4, f=0, acceptance=Acceptance.SELECTED)},
         {"clip": 1.5},
         {"roster": ("bob", "alice", "0x00000000000000000000000000000000000000aa")},
         {"round_id": bytes(31) + b"\2"},

@@ -14,7 +14,7 @@ import pytest
 from zkkrum.errors import InputError
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.proof.bundle import Manifest
-from zkkrum.proof.form import MANIFEST, Form
+from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.statement import round_words
 from zkkrum.protocol.krum import Krum, Verdict
 from zkkrum.protocol.params import Detection, Params, Round
@@ -68,14 +68,14 @@ def write_round(path: Path, params: Params = PARAMS, truth: bool = True) -> Roun
 
 
 def write_bundle(path: Path, round: Round, verdict: Verdict) -> None:
-    commitments = list(range(1, round.params.n + 1))
+    commitments = [bytes(31) + bytes([i + 1]) for i in range(round.params.n)]
     manifest = Manifest.describe(
         round,
-        form=Form.ROUND,
         by_clients=True,
         commitments=commitments,
+        aggregate=bytes(32),
         verdict=verdict,
-        words=round_words(round, commitments, verdict),
+        words=round_words(round, 1, range(round.params.n + 1), verdict),
         gates={"vk": 12345},
         files={"proof": b"p"},
         seconds={"prove": 1.25},
@@ -119,7 +119,7 @@ def test_the_page_of_a_bundle_has_nothing_private(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", round, Verdict(True, (2,), (0,)))
     page = Page(render(of_path(tmp_path / "b")))
     assert "NOT VERIFIED" in page.text
-    assert "flagged: <script>" in page.text  # escaped: it is text, and no tag
+    assert "flagged: '<script>" in page.text  # escaped: it is text, and no tag
     assert "script" not in page.tags
     assert "svg" not in page.tags
     assert "Private" not in page.text

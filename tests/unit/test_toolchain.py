@@ -17,6 +17,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from support.points import compressed_points, folder_of, points
 from support.processes import ended
 from zkkrum import toolchain
 from zkkrum.cli.tools import doctor as doctor_command
@@ -58,17 +59,10 @@ def fake_tools() -> Path:
     return tools
 
 
-def points(folder: Path, count: int) -> Path:
-    folder.mkdir(parents=True)
-    with (folder / "bn254_g1.dat").open("wb") as file:
-        file.truncate(count * 64)
-    return folder
-
-
 class TestLookUp:
     def test_nothing_installed(self) -> None:
         with pytest.raises(ToolMissingError, match="zkkrum setup"):
-            Toolchain.find(provision=False)
+            Toolchain.find(provision=False).ready()
 
     def test_nargo_of_another_version_on_the_path_is_ignored_with_a_notice(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,13 +87,13 @@ class TestLookUp:
         fake_tools()
         monkeypatch.setenv("ZKKRUM_NARGO", str(program(tmp_path / "nargo", "echo nargo version = 1.0.0")))
         with pytest.raises(ToolMissingError, match=r"ZKKRUM_NARGO: expected version 1\.0\.0-beta\.26, found 1\.0\.0"):
-            Toolchain.find(provision=False)
+            Toolchain.find(provision=False).ready()
         monkeypatch.setenv(
             "ZKKRUM_NARGO", str(program(tmp_path / "nargo", f"echo nargo version = {toolchain.NOIR_VERSION}"))
         )
         monkeypatch.setenv("ZKKRUM_BB", str(program(tmp_path / "bb", "echo 4.0.0")))
         with pytest.raises(ToolMissingError, match=f"expected version {toolchain.BB_VERSION}, found '4.0.0'"):
-            Toolchain.find(provision=False)
+            Toolchain.find(provision=False).ready()
 
     def test_named_tools_need_no_packages(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         nargo = program(tmp_path / "nargo", f"echo nargo version = {toolchain.NOIR_VERSION}")
@@ -112,7 +106,7 @@ class TestLookUp:
     def test_platform_without_bb(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("platform.machine", lambda: "riscv64")
         with pytest.raises(ToolMissingError, match=r"bb: there is no binary for \w+ "):
-            Toolchain.find()
+            Toolchain.find().ready()
 
     def test_bb_that_does_not_start_here(self, tmp_path: Path) -> None:
         bb = program(tmp_path / "bb", "echo \"version 'GLIBC_2.99' not found\" >&2; exit 1")
@@ -189,27 +183,29 @@ class TestProvision:
 
 class TestReferenceString:
     def test_first_folder_that_is_long_enough(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CRS_PATH", str(points(tmp_path / "short", 1024)))
-        home = points(tmp_path / "home" / ".bb-crs", 4096)
-        assert toolchain.reference_string(512) == tmp_path / "short"
-        assert toolchain.reference_string(4096) == home
-        assert toolchain.points_available() == 4096
+        monkeypatch.setenv("CRS_PATH", str(folder_of(tmp_path / "short", points(256))))
+        home = folder_of(tmp_path / "home" / ".bb-crs", points(512))
+        assert toolchain.reference_string(256) == tmp_path / "short"
+        assert toolchain.reference_string(512) == home
+        assert toolchain.points_available() == 512
 
     def test_compressed_points_count(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("CRS_PATH", str(tmp_path))
-        (tmp_path / "bn254_g1_compressed.dat").write_bytes(bytes(32 * 300))
-        assert toolchain.points_available() == 300
+        folder = folder_of(tmp_path / "crs", compressed_points(512), compressed=True)
+        monkeypatch.setenv("CRS_PATH", str(folder))
+        assert toolchain.reference_string(512) == folder
 
     def test_too_short_says_what_was_found_and_what_to_do(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         fake_tools()
-        monkeypatch.setenv("CRS_PATH", str(points(tmp_path / "short", 1024)))
+        monkeypatch.setenv("CRS_PATH", str(folder_of(tmp_path / "short", points(300))))
         monkeypatch.setattr(crs, "network_looks_up", lambda: False)
         with Toolchain.find(provision=False) as tools, pytest.raises(ReferenceStringError) as error:
             tools.reference_string(32768)
         assert "needs 32,768 points (2,097,152 bytes of bn254_g1.dat)" in error.value.message
-        assert f"{tmp_path / 'short'}: 1,024 points, enough for circuits of 1,015 gates" in error.value.message
+        assert (
+            f"{tmp_path / 'short'}: 256 points, enough for circuits of 247 gates (300 are there" in error.value.message
+        )
         assert f"{tmp_path / 'home' / '.bb-crs'}: none (no network)" in error.value.message
         assert "zkkrum setup --points 32768" in error.value.hint
         assert "CRS_PATH" in error.value.hint
@@ -218,12 +214,6 @@ class TestReferenceString:
     def test_points_for(self, gates: int, expected: int) -> None:
         assert toolchain.points_for(gates) == expected
         assert toolchain.gates_for(expected) >= gates
-
-    def test_one_point_is_the_generator_and_repaired(self) -> None:
-        path = crs.one_point() / "bn254_g1.dat"
-        path.write_bytes(b"garbage")
-        crs.one_point()
-        assert path.read_bytes() == (1).to_bytes(32, "big") + (2).to_bytes(32, "big")
 
 
 class TestProcesses:

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from zkkrum.errors import InputError, ResourceError, ZkkrumError
+from zkkrum.errors import (
+    EXIT_BUG,
+    EXIT_CODES,
+    EXIT_INTERRUPTED,
+    EXIT_INVALID,
+    InputError,
+    ResourceError,
+    ZkkrumError,
+)
 from zkkrum.version import __version__
 
 COMMANDS = {
@@ -40,19 +50,8 @@ COMMANDS = {
 }
 """Command to the module that has it: a command imports only what it needs."""
 
-EXIT_CODES = """\b
-Exit codes:
-  0  done; proof valid        4  a tool is missing or of the wrong version
-  1  proof invalid            5  reference string missing or too short
-  2  wrong usage              6  a tool failed
-  3  bad input                7  out of memory, disk or processes
-"""
-
-
-EXIT_INTERRUPTED = 130
-"""Of Ctrl-C; click's own 1 would read as "proof invalid"."""
-EXIT_BUG = 70
-"""Of an error nobody foresaw; Python's own 1 would, too."""
+EXIT_CODE_HELP = "\b\nExit codes:\n" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+"""What every ``--help`` ends with: the table of `zkkrum.errors`."""
 
 
 class Commands(click.Group):
@@ -70,7 +69,32 @@ class Commands(click.Group):
         name = cmd_name.replace("-", "_")
         command: click.Command = getattr(module, name if hasattr(module, name) else f"{name}_")
         command.name = cmd_name
+        if EXIT_CODE_HELP not in (command.epilog or ""):
+            command.epilog = "\n\n".join(filter(None, (command.epilog, EXIT_CODE_HELP)))
         return command
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; nothing but a refuted proof ends with 1, where click and Python would."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # an output that cannot say σ gets \\u03c3, not a traceback
+                stream.reconfigure(errors="backslashreplace")
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except click.ClickException as error:
+            error.show()
+            code = error.exit_code if error.exit_code != EXIT_INVALID else InputError.exit_code
+        except (click.Abort, KeyboardInterrupt, EOFError):
+            code = EXIT_INTERRUPTED
+        sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a deliberate error becomes one sentence and its exit code."""
@@ -99,7 +123,7 @@ class Commands(click.Group):
             ctx.exit(EXIT_BUG)
 
 
-@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, epilog=EXIT_CODE_HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zkkrum")
 def main() -> None:
     """Prove in zero knowledge that Krum was run correctly on the updates that clients committed to.

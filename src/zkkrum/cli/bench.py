@@ -15,7 +15,16 @@ from rich.console import Console
 from rich.table import Table
 
 from zkkrum import bench as benchmark
-from zkkrum.cli.console import folder, jobs_option, json_option, print_json, progress_bar, say
+from zkkrum.cli.console import (
+    AT_LEAST_ONE,
+    folder,
+    jobs_option,
+    json_option,
+    print_json,
+    progress_bar,
+    refuse_together,
+    say,
+)
 from zkkrum.errors import ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.protocol.params import BITS, Score
@@ -23,11 +32,11 @@ from zkkrum.toolchain import Toolchain
 
 
 @click.command()
-@click.option("--clients", "-n", multiple=True, type=int, help="Clients; repeatable. Makes a grid of its own.")
-@click.option("--dimension", "-d", multiple=True, type=int, help="Coordinates; repeatable.")
+@click.option("--clients", "-n", multiple=True, type=AT_LEAST_ONE, help="Clients; repeatable. Makes a grid of its own.")
+@click.option("--dimension", "-d", multiple=True, type=AT_LEAST_ONE, help="Coordinates; repeatable.")
 @click.option("--bits", "-b", multiple=True, type=click.Choice([str(b) for b in BITS]), help="Repeatable.")
 @click.option("--quick", is_flag=True, help="Three small rounds.")
-@click.option("--repeat", type=click.IntRange(min=1), default=1, show_default=True, help="Keep the fastest of so many.")
+@click.option("--repeat", type=AT_LEAST_ONE, default=1, show_default=True, help="Keep the fastest of so many.")
 @jobs_option
 @click.option("--out", "-o", type=folder, default=Path("bench"), show_default=True, help="Folder for JSON and plot.")
 @json_option
@@ -45,6 +54,8 @@ def bench(
 
     Writes bench.json and bench.png. Without options the grid is that of the README and takes some minutes.
     """
+    if quick:
+        refuse_together("--quick measures shapes of its own", "clients", "dimension", "bits")
     shapes: tuple[benchmark.Shape, ...] = benchmark.QUICK if quick else benchmark.GRID
     if clients or dimension or bits:
         grid = itertools.product(clients or (10,), dimension or (650,), map(int, bits or ("12",)))

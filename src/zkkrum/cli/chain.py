@@ -13,9 +13,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from zkkrum.cli.console import existing_folder, folder, json_option, print_json, say, spinner
-from zkkrum.cli.rounds import ATTACK_HELP, terms_options
-from zkkrum.errors import EXIT_INVALID
+from zkkrum.cli.console import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    existing_folder,
+    folder,
+    json_option,
+    print_json,
+    refuse_together,
+    say,
+    spinner,
+)
+from zkkrum.cli.rounds import ATTACK_HELP, TERMS, say_fallback, terms_options
+from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting
 from zkkrum.evm.solidity import CODE_SIZE_MAX
@@ -33,13 +43,15 @@ plain_option = click.option(
 
 def _params(clients: int, dimension: int, terms: Terms) -> Params:
     names = simulation.client_names(clients)
-    return open_round(names, dimension, terms.clip or 1.0, terms).params
+    params = open_round(names, dimension, terms.clip or 1.0, terms).params
+    say_fallback(params)
+    return params
 
 
 @click.command()
 @click.argument("bundle", type=existing_folder, required=False)
-@click.option("--clients", "-n", type=int, help="Instead of a bundle.")
-@click.option("--dimension", "-d", type=int, help="Instead of a bundle.")
+@click.option("--clients", "-n", type=AT_LEAST_ONE, help="Instead of a bundle.")
+@click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Instead of a bundle.")
 @click.option("--out", "-o", type=folder, default=Path("onchain"), show_default=True, help="Folder to write.")
 @click.option("--check", "check", type=existing_folder, help="Render what this folder holds again, and compare.")
 @plain_option
@@ -60,10 +72,14 @@ def export(
     """Write the Solidity verifier, KrumRounds and, for a BUNDLE, its calldata.
 
     For a BUNDLE, or for the constants given by --clients, --dimension and the options of `estimate`. Verifier and
-    contract are written together, bound to the same constants; --check exits with 1 if a folder is not exactly that.
+    contract are written together, bound to the same constants; --check exits with 9 if a folder is not exactly that.
     """
     if sum((bundle is not None, clients is not None or dimension is not None, check is not None)) != 1:
         raise click.UsageError("expected one of BUNDLE, --clients with --dimension, and --check")
+    if bundle or check:
+        refuse_together("the BUNDLE or the folder decides these; leave them out", *TERMS)
+    if check:
+        refuse_together("--check writes nothing, and the folder says which verifier it has", "out", "plain_verifier")
     with spinner() as tell, Toolchain.find(notify=say) as tools:
         if check:
             tell("rendering again")
@@ -72,7 +88,7 @@ def export(
                 print_json({"ok": not differences, "differences": differences})
             else:
                 click.echo("\n".join(differences) or f"{check}: exactly what this zkkrum renders")
-            context.exit(EXIT_INVALID if differences else 0)
+            context.exit(EXIT_DIFFERENT if differences else 0)
         tell("rendering and compiling")
         if bundle:
             done = exporting.export_bundle(bundle, out, tools, optimized=not plain_verifier)
@@ -94,11 +110,17 @@ def export(
 
 
 @click.command("onchain-demo", epilog=ATTACK_HELP)
-@click.option("--clients", "-n", type=int, default=10, show_default=True)
-@click.option("--dimension", "-d", type=int, default=540, show_default=True)
-@click.option("--byzantine", type=int, default=2, show_default=True, help="How many clients attack; 0: honest round.")
+@click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
+@click.option("--dimension", "-d", type=AT_LEAST_ONE, default=540, show_default=True)
+@click.option(
+    "--byzantine",
+    type=NOT_NEGATIVE,
+    default=2,
+    show_default=True,
+    help="How many clients attack; 0: honest round.",
+)
 @click.option("--attack", type=click.Choice(list(ATTACKS)), default="gaussian", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the updates; never of salts.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True, help="Of the updates; never of salts.")
 @click.option("--out", "-o", type=folder, help="Keep the bundle here.")
 @click.option("--table", is_flag=True, help="Gas over n = 5, 10, 20, 40 instead, and Krum computed on chain.")
 @plain_option
@@ -120,6 +142,9 @@ def onchain_demo(
 
     The EVM runs in this process (extra zkkrum[evm]); contracts, verifier and proof are the real ones.
     """
+    if table:
+        others = ("clients", "dimension", "byzantine", "attack", "seed", "out", "plain_verifier", *TERMS)
+        refuse_together("--table measures shapes of its own", *others)
     with spinner() as tell, Toolchain.find(notify=say) as tools:
         if table:
             lives, plain = demo.gas_table(tools, tell=tell)

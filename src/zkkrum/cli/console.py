@@ -17,13 +17,28 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from zkkrum.errors import InputError
+
+
+class PathFromOutside(click.Path):
+    """A path on the command line; one that does not exist or cannot be read is bad input (3), not wrong usage (2)."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check and convert."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise InputError(error.message) from error
+
+
+AT_LEAST_ONE, NOT_NEGATIVE = click.IntRange(min=1), click.IntRange(min=0)
+POSITIVE = click.FloatRange(0, min_open=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
-folder = click.Path(file_okay=False, path_type=Path)
-existing_folder = click.Path(exists=True, file_okay=False, path_type=Path)
-existing_file = click.Path(exists=True, dir_okay=False, path_type=Path)
-jobs_option = click.option(
-    "--jobs", type=click.IntRange(min=1), help="Proofs at once [default: from cores and memory]."
-)
+folder = PathFromOutside(file_okay=False, path_type=Path)
+existing_folder = PathFromOutside(exists=True, file_okay=False, path_type=Path)
+existing_path = PathFromOutside(exists=True, path_type=Path)
+existing_file = PathFromOutside(exists=True, dir_okay=False, path_type=Path)
+jobs_option = click.option("--jobs", type=AT_LEAST_ONE, help="Proofs at once [default: from cores and memory].")
 
 
 def print_json(value: Any) -> None:
@@ -66,3 +81,17 @@ def spinner(what: str = "starting") -> Iterator[Callable[[str], None]]:
         return
     with console.status(what) as status:
         yield lambda now: status.update(escape(now))
+
+
+def given(*names: str) -> list[str]:
+    """Return which of these parameters of the running command stand on its command line, as a person types them."""
+    context = click.get_current_context()
+    flags = {p.name: max(p.opts, key=len) for p in context.command.params}
+    source = click.core.ParameterSource.COMMANDLINE
+    return [str(flags[name]) for name in names if name in flags and context.get_parameter_source(name) is source]
+
+
+def refuse_together(why: str, *names: str) -> None:
+    """Refuse parameters that would be ignored: nothing that was typed is dropped in silence."""
+    if found := given(*names):
+        raise click.UsageError(f"{', '.join(found)}: {why}")

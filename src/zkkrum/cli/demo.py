@@ -89,7 +89,13 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
         )
         found = step(
             "verify",
-            lambda: verify(done.bundle, tools, commitments=home.commitments, round_file=home.round_file),
+            lambda: verify(
+                done.bundle,
+                tools,
+                commitments=home.commitments,
+                round_file=home.round_file,
+                aggregate=done.aggregate,
+            ),
         )
     if as_json:
         print_json(
@@ -111,6 +117,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
         click.echo(f"{value:7.2f} s  {name}")
     click.echo(f"\n{out}/round.toml  parameters and roster\n{out}/updates/    raw updates (private)")
     click.echo(f"{out}/commitments/, {out}/openings/  public; to the server\n{done.bundle}/  the proof, for everybody")
+    click.echo(f"{done.aggregate}  the sum of the accepted, for the roster")
     context.exit(0 if found.ok else 1)
 
 

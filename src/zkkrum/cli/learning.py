@@ -7,29 +7,49 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
-from zkkrum.cli.console import existing_file, existing_folder, folder, json_option, print_json, progress_bar, say
+from zkkrum.cli.console import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    existing_file,
+    existing_folder,
+    folder,
+    json_option,
+    print_json,
+    progress_bar,
+    refuse_together,
+    say,
+)
 from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.learning import calibrate as calibration
 from zkkrum.learning import evaluate as evaluation
 from zkkrum.learning import experiment as experiments
 from zkkrum.learning.attacks import ATTACKS
+from zkkrum.learning.evade import EVASIVE
 from zkkrum.learning.training import Training
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.verify import verify
-from zkkrum.protocol.params import Detection
+from zkkrum.protocol.params import BITS, Acceptance, Detection
 from zkkrum.report.html import render
 from zkkrum.report.page import of_path
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import load_round, save_round
 from zkkrum.toolchain import Toolchain
 
-ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
+ATTACK = "NAME[:STRENGTH]"
+ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(
+    [
+        *(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items()),
+        *(f"  {name}:unflagged, {name}:accepted: the strongest that the rule still lets through" for name in EVASIVE),
+    ]
+)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -40,10 +60,18 @@ def _write(path: Path | None, content: str | bytes) -> None:
 
 
 @click.command(epilog=ATTACK_HELP)
-@click.option("--clients", "-n", multiple=True, type=int, default=(20,), show_default=True, help="Repeatable.")
-@click.option("--dimension", "-d", multiple=True, type=int, default=(1000,), show_default=True, help="Repeatable.")
-@click.option("--bits", "-b", type=int, default=12, show_default=True)
-@click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
+@click.option("--clients", "-n", multiple=True, type=AT_LEAST_ONE, default=(20,), show_default=True, help="Repeatable.")
+@click.option(
+    "--dimension",
+    "-d",
+    multiple=True,
+    type=AT_LEAST_ONE,
+    default=(1000,),
+    show_default=True,
+    help="Repeatable.",
+)
+@click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
+@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
 @click.option(
     "--share",
     multiple=True,
@@ -52,14 +80,8 @@ def _write(path: Path | None, content: str | bytes) -> None:
     show_default=True,
     help="Share of malicious clients. Repeatable.",
 )
-@click.option(
-    "--attack",
-    multiple=True,
-    type=click.Choice(list(ATTACKS)),
-    default=tuple(ATTACKS),
-    help="Default: all. Repeatable.",
-)
-@click.option("--strength", type=float, help="Of the attacks; default: each one's own.")
+@click.option("--attack", multiple=True, default=tuple(ATTACKS), metavar=ATTACK, help="Default: all. Repeatable.")
+@click.option("--strength", type=float, help="Of the attacks that state none; default: each one's own.")
 @click.option(
     "--heterogeneity",
     multiple=True,
@@ -76,17 +98,29 @@ def _write(path: Path | None, content: str | bytes) -> None:
     help="SCORE/DETECTION. Repeatable.",
 )
 @click.option(
-    "--clip", type=float, default=evaluation.CLIP, show_default=True, help="In root mean squares of the honest entries."
+    "--clip",
+    type=POSITIVE,
+    default=evaluation.CLIP,
+    show_default=True,
+    help="In root mean squares of the honest entries.",
 )
-@click.option("--rounds", type=int, default=100, show_default=True, help="Per combination.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--accept",
+    type=click.Choice([a.value for a in Acceptance]),
+    default=Acceptance.UNFLAGGED.value,
+    show_default=True,
+    help="Who is aggregated: the unflagged, or the selected that are not flagged (Multi-Krum, unless -m says else).",
+)
+@click.option("--select", "-m", "m", type=AT_LEAST_ONE, help="Clients selected; default n - f, Multi-Krum.")
+@click.option("--rounds", type=AT_LEAST_ONE, default=100, show_default=True, help="Per combination.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True)
 @click.option("--csv", "csv_path", type=new_file, help="Also write a CSV file.")
 @click.option("--markdown", "markdown_path", type=new_file, help="Also write the tables as Markdown.")
 @json_option
 def evaluate(
     clients: tuple[int, ...],
     dimension: tuple[int, ...],
-    bits: int,
+    bits: str,
     byzantine: int | None,
     share: tuple[float, ...],
     attack: tuple[str, ...],
@@ -94,6 +128,8 @@ def evaluate(
     heterogeneity: tuple[float, ...],
     rule: tuple[str, ...],
     clip: float,
+    accept: str,
+    m: int | None,
     rounds: int,
     seed: int,
     csv_path: Path | None,
@@ -102,8 +138,9 @@ def evaluate(
 ) -> None:
     """Measure detection quality on simulated rounds, rule by rule.
 
-    Who is flagged, rightly and wrongly, and how often Krum's choice is honest, over every combination of clients,
-    share of attackers, attack and heterogeneity. Nothing is proved: the reference decides as the circuit would.
+    Who is flagged, rightly and wrongly, how far the aggregate is drawn away, and how often Krum's choice is honest,
+    over every combination of clients, share of attackers, attack and heterogeneity. Nothing is proved: the reference
+    decides as the circuit would.
     """
     grid = evaluation.Grid(
         clients=clients,
@@ -112,12 +149,14 @@ def evaluate(
         attacks=attack,
         rules=tuple(map(evaluation.Rule.parse, rule)),
         dimensions=dimension,
-        b=bits,
+        b=int(bits),
         clip=clip,
         rounds=rounds,
         seed=seed,
         f=byzantine,
         strength=strength,
+        acceptance=Acceptance(accept),
+        m=m,
     )
     with progress_bar() as progress:
         cells = evaluation.evaluate(grid, lambda done, total: progress("rounds", done, total))
@@ -129,7 +168,7 @@ def evaluate(
         click.echo(evaluation.to_markdown(cells).rstrip())
 
 
-@click.command()
+@click.command(epilog=ATTACK_HELP)
 @click.argument("rounds", nargs=-1, required=True, type=existing_folder)
 @click.option(
     "--max-false-flag",
@@ -155,13 +194,13 @@ def evaluate(
 @click.option(
     "--attack",
     multiple=True,
-    type=click.Choice(list(ATTACKS)),
-    default=("gaussian", "sign-flip", "scale", "ipm"),
+    default=("gaussian", "sign-flip", "scale", "ipm", "scale:unflagged", "sign-flip:unflagged"),
     show_default=True,
-    help="Attacks to replay on the clean rounds, for the cost in detection. Repeatable.",
+    metavar=ATTACK,
+    help="Attacks to replay on the clean rounds, for the price in detection. Repeatable.",
 )
-@click.option("--attackers", type=click.IntRange(0), help="Per replayed round; default f, at least 1. 0: no replay.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the replay.")
+@click.option("--attackers", type=NOT_NEGATIVE, help="Per replayed round; default f, at least 1. 0: no replay.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True, help="Of the replay.")
 @json_option
 def calibrate(
     rounds: tuple[Path, ...],
@@ -213,10 +252,20 @@ def calibrate(
         return
     click.echo(_describe_calibration(result, params.detection, params.z, params.gamma))
     if costs:
-        rows = [[c.attack, evaluation.percent(c.before), evaluation.percent(c.after)] for c in costs]
-        click.echo(f"\nAttackers flagged when {k} of {params.n} clients attack these rounds, percent:\n")
-        click.echo(evaluation.markdown_table(["attack", "before", "after"], rows))
+        click.echo(f"\nWhen {k} of {params.n} clients attack these rounds, percent, before -> after:\n")
+        click.echo(evaluation.markdown_table(["attack", "attackers flagged", "error", "strength"], _costs(costs)))
+        click.echo(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
     click.echo(f"written: {output}" + (f", {round_file}" if round_file else ""))
+
+
+def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
+    def change(pair: tuple[float, float]) -> str:
+        return " -> ".join(map(evaluation.percent, pair))
+
+    def strength(pair: tuple[float, float] | None) -> str:
+        return f"{pair[0]:.2f} -> {pair[1]:.2f}" if pair else "-"
+
+    return [[c.attack, change(c.flagged), change(c.error), strength(c.strength)] for c in costs]
 
 
 def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> str:
@@ -242,17 +291,22 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
     return "\n".join(lines)
 
 
-@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels")
+AGGREGATION_HELP = "\n\n\b\nAggregations:\n" + "\n".join(
+    f"  {name}: {summary}" for name, summary in experiments.AGGREGATIONS.items()
+)
+
+
+@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels" + AGGREGATION_HELP)
 @click.argument("out", type=folder, default=Path("experiment"))
-@click.option("--clients", "-n", type=int, default=10, show_default=True)
-@click.option("--attackers", "-k", type=int, default=3, show_default=True)
-@click.option("--rounds", type=int, default=20, show_default=True)
+@click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
+@click.option("--attackers", "-k", type=NOT_NEGATIVE, default=3, show_default=True)
+@click.option("--rounds", type=AT_LEAST_ONE, default=20, show_default=True)
 @click.option(
     "--attack",
     multiple=True,
     default=experiments.ATTACKS,
     show_default=True,
-    metavar="NAME[:STRENGTH]",
+    metavar=ATTACK,
     help="Repeatable.",
 )
 @click.option(
@@ -262,14 +316,21 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
     default=tuple(experiments.AGGREGATIONS),
     help="Repeatable; default: all.",
 )
-@click.option("--dirichlet", "alpha", type=float, help="Non-IID split by Dirichlet(ALPHA); default: IID.")
-@click.option("--hidden", type=int, help="Width of a hidden layer; default: none (softmax regression, d = 650).")
-@click.option("--epochs", type=click.IntRange(1), default=2, show_default=True, help="Of local training.")
-@click.option("--bits", "-b", type=int, default=12, show_default=True)
-@click.option("--clip", type=float, default=1.0, show_default=True)
-@click.option("--byzantine", "-f", type=int, help="f, tolerated; default floor((n-3)/2).")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--prove-every", type=click.IntRange(0), default=0, help="Prove every K-th round of arms with a rule.")
+@click.option(
+    "--dirichlet",
+    "alpha",
+    type=POSITIVE,
+    help="Non-IID split by Dirichlet(ALPHA); default: IID.",
+)
+@click.option(
+    "--hidden", type=AT_LEAST_ONE, help="Width of a hidden layer; default: none (softmax regression, d = 650)."
+)
+@click.option("--epochs", type=AT_LEAST_ONE, default=2, show_default=True, help="Of local training.")
+@click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
+@click.option("--clip", type=POSITIVE, default=1.0, show_default=True)
+@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True)
+@click.option("--prove-every", type=NOT_NEGATIVE, default=0, help="Prove every K-th round of arms with a rule.")
 @click.option("--no-plot", is_flag=True, help="Do not draw accuracy.png (needs zkkrum[plot]).")
 @json_option
 def experiment(
@@ -282,7 +343,7 @@ def experiment(
     alpha: float | None,
     hidden: int | None,
     epochs: int,
-    bits: int,
+    bits: str,
     clip: float,
     byzantine: int | None,
     seed: int,
@@ -304,7 +365,7 @@ def experiment(
         alpha=alpha,
         hidden=hidden,
         training=Training(epochs=epochs),
-        b=bits,
+        b=int(bits),
         clip=clip,
         f=byzantine,
         seed=seed,
@@ -351,7 +412,10 @@ def report(context: click.Context, path: Path, output: Path, no_verify: bool, as
     Pictures need zkkrum[plot].
     """
     verified = None
-    if (path / MANIFEST).is_file() and not no_verify:
+    is_bundle = (path / MANIFEST).is_file()
+    if not is_bundle:
+        refuse_together("this is a ROUND; only a BUNDLE is verified", "no_verify")
+    if is_bundle and not no_verify:
         with Toolchain.find(notify=say) as tools, progress_bar() as progress:
             answer = verify(path, tools, progress=progress)
         if not answer.ok:

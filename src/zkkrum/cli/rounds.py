@@ -17,38 +17,48 @@ from rich.markup import escape
 from rich.table import Table
 
 from zkkrum.cli.console import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
     existing_file,
     existing_folder,
+    existing_path,
     folder,
+    given,
     jobs_option,
     json_option,
     print_json,
     progress_bar,
+    refuse_together,
     say,
 )
-from zkkrum.errors import EXIT_INVALID, InputError
+from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED, InputError
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.bundle import read_manifest
 from zkkrum.proof.form import Form, why
-from zkkrum.proof.material import load
+from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved
 from zkkrum.proof.prove import prove as prove_round
+from zkkrum.proof.verify import Verification
 from zkkrum.proof.verify import verify as verify_bundle
 from zkkrum.proof.work import load_unfinished
+from zkkrum.protocol.explain import explain
 from zkkrum.protocol.field import hex_of
+from zkkrum.protocol.fitness import warnings
 from zkkrum.protocol.forecast import SHARD_GATES, largest_chunk
-from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import BITS, Acceptance, Detection, Round, Score, parse_fraction
+from zkkrum.protocol.krum import Krum
+from zkkrum.protocol.params import BITS, MAD_N_MIN, Acceptance, Detection, Params, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
-from zkkrum.protocol.quantize import clipped_share
+from zkkrum.protocol.quantize import clipped_share, step
 from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.models import load_model, subject_of
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
 from zkkrum.rounds.tensors import SUFFIXES
-from zkkrum.rounds.updates import load_update
+from zkkrum.rounds.updates import flatten, load_update
 from zkkrum.toolchain import Toolchain
 
 NATIVE_HASH_FROM = 20_000
@@ -59,11 +69,33 @@ ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for nam
 
 TERMS_OPTIONS = (
     click.option("--bits", "-b", type=click.Choice([str(b) for b in BITS]), default="12", show_default=True),
-    click.option("--clip", type=float, help="Quantization bound c [default: 4 rms of the median client]."),
-    click.option("--tolerated", "-f", "f", type=int, help="Byzantine clients tolerated [default: floor((n-3)/2)]."),
-    click.option("--select", "-m", "m", type=int, default=1, show_default=True, help="Clients selected (Multi-Krum)."),
+    click.option(
+        "--clip",
+        type=POSITIVE,
+        help="Quantization bound c [default: 4 rms of the median client].",
+    ),
+    click.option(
+        "--tolerated",
+        "-f",
+        "f",
+        type=NOT_NEGATIVE,
+        help="Byzantine clients tolerated [default: floor((n-3)/2)].",
+    ),
+    click.option(
+        "--select",
+        "-m",
+        "m",
+        type=AT_LEAST_ONE,
+        default=1,
+        show_default=True,
+        help="Clients selected (Multi-Krum).",
+    ),
     click.option("--score", type=click.Choice([s.value for s in Score]), default="krum-2017", show_default=True),
-    click.option("--detection", type=click.Choice([d.value for d in Detection]), help="[default: mad]"),
+    click.option(
+        "--detection",
+        type=click.Choice([d.value for d in Detection]),
+        help=f"[default: mad; brackets where n < {MAD_N_MIN}]",
+    ),
     click.option(
         "--accept",
         type=click.Choice([a.value for a in Acceptance]),
@@ -74,9 +106,18 @@ TERMS_OPTIONS = (
     click.option("--z", help="Detection threshold, such as 5, 4.5 or 9/2."),
     click.option("--gamma", help="Least relative excess over the median (mad only)."),
     click.option(
-        "--shard-gates", type=int, default=SHARD_GATES, show_default=True, help="Largest circuit; sets chunk."
+        "--shard-gates",
+        type=AT_LEAST_ONE,
+        default=SHARD_GATES,
+        show_default=True,
+        help="Largest circuit; sets chunk.",
     ),
-    click.option("--max-memory", type=int, metavar="MB", help="Choose --shard-gates for this much memory a proof."),
+    click.option(
+        "--max-memory",
+        type=AT_LEAST_ONE,
+        metavar="MB",
+        help="Choose --shard-gates for this much memory a proof.",
+    ),
 )
 """What whoever opens a round decides."""
 
@@ -108,6 +149,8 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "gamma": parse_fraction(gamma, "--gamma") if gamma else None,
             "acceptance": Acceptance(accept),
         }
+        if max_memory:
+            refuse_together("--max-memory chooses it", "shard_gates")
         ceiling = forecasts.gates_within(max_memory) if max_memory else shard_gates
         return command(terms=Terms(int(bits), clip, overrides, ceiling), **others)
 
@@ -117,6 +160,39 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+TERMS = ("bits", "clip", "f", "m", "score", "detection", "accept", "z", "gamma", "shard_gates", "max_memory")
+"""The parameters of `TERMS_OPTIONS`."""
+
+
+def _agree(round: Round, file: Path) -> None:
+    """Refuse terms on the command line that a ``round.toml`` decides otherwise: they would be ignored."""
+    p, typed = round.params, click.get_current_context().params
+    decided: dict[str, tuple[object, Callable[[Any], object]]] = {
+        "accept": (p.acceptance.value, str),
+        "bits": (str(p.b), str),
+        "clip": (round.clip, float),
+        "f": (p.f, int),
+        "m": (p.m, int),
+        "score": (p.score.value, str),
+        "detection": (p.detection.value, str),
+        "z": (p.z, lambda text: parse_fraction(text, "--z")),
+        "gamma": (p.gamma, lambda text: parse_fraction(text, "--gamma")),
+    }
+    for name in TERMS:
+        for flag in given(name):
+            if name not in decided:
+                raise InputError(f"{flag}: {file} decides chunk already, as {p.chunk}", f"leave {flag} out")
+            value, parse = decided[name]
+            if parse(typed[name]) != value:
+                raise InputError(f"{flag} {typed[name]}: {file} decides it otherwise, as {value}", f"leave {flag} out")
+
+
+def say_fallback(params: Params) -> None:
+    """Say that a rule was chosen which nobody named, because the default one needs more clients."""
+    if params.n < MAD_N_MIN and not given("detection"):
+        say(f"detection: {params.detection.value}, since mad needs {MAD_N_MIN} clients and there are {params.n}")
+
+
 def _hash_for(d: int) -> Hash:
     """Return bb's hash for long vectors (installing the tools if needed), else the plain Python one."""
     if d < NATIVE_HASH_FROM:
@@ -124,30 +200,55 @@ def _hash_for(d: int) -> Hash:
     return Toolchain.find(notify=say).bb.hash_many
 
 
-def _verdict_table(round: Round, verdict: Verdict, byzantine: tuple[str, ...] | None = None) -> None:
+def _reasons(done: Proved) -> dict[str, Any]:
+    """Return why each client is flagged or not, in squared units of the update: for the server alone."""
+    found = explain(done.outcome, done.round.params)
+    unit = step(done.round.clip, done.round.params.b) ** 2
+    threshold = found.threshold * unit
+    clients = [
+        {"client": client, "score": reason.score * unit, "threshold": threshold, "excess": reason.excess}
+        for client, reason in zip(done.round.roster, found.clients, strict=True)
+    ]
+    return {"threshold_is": found.line, "flags_nobody": found.nobody, "clients": clients}
+
+
+def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> None:
+    """Print the verdict client by client, and why: for the server alone."""
+    verdict, private = done.outcome.verdict, _reasons(done)
     table = Table(box=None, pad_edge=False)
-    for column in ("client", "verdict", *(["in truth"] if byzantine is not None else [])):
+    for column in ("client", "verdict"):
         table.add_column(column)
-    for i, client in enumerate(round.roster):
+    for column in ("score", "threshold", "excess"):
+        table.add_column(column, justify="right")
+    if byzantine is not None:
+        table.add_column("in truth")
+    for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
-        row = [escape(client), said]
+        excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
+        row = [escape(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
     Console(highlight=False).print(table)
+    click.echo(
+        f"Private, never in the bundle: the scores, and the threshold {private['threshold_is']} that they are "
+        "compared with."
+    )
+    if private["flags_nobody"]:
+        click.echo(f"Nobody is flagged, whatever the excess: {private['flags_nobody']}.")
 
 
 @click.command(epilog=ATTACK_HELP)
 @click.argument("out", type=folder, default=Path("round"))
-@click.option("--clients", "-n", type=int, default=10, show_default=True)
-@click.option("--dimension", "-d", type=int, default=650, show_default=True)
-@click.option("--byzantine", type=int, default=2, show_default=True, help="How many clients attack.")
+@click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
+@click.option("--dimension", "-d", type=AT_LEAST_ONE, default=650, show_default=True)
+@click.option("--byzantine", type=NOT_NEGATIVE, default=2, show_default=True, help="How many clients attack.")
 @click.option("--attack", type=click.Choice(list(ATTACKS)), default="gaussian", show_default=True)
 @click.option("--strength", type=float, help="Of the attack [default: its own].")
 @click.option(
     "--heterogeneity", type=click.FloatRange(0), default=0.0, show_default=True, help="σ of log-normal norms."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the updates; never of salts.")
+@click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True, help="Of the updates; never of salts.")
 @click.option("--format", "suffix", type=click.Choice([s[1:] for s in SUFFIXES]), default="npy", show_default=True)
 @terms_options
 @json_option
@@ -171,6 +272,7 @@ def simulate(
     names = simulation.client_names(clients)
     truth = Truth(tuple(names[i] for i in attackers), attack, strength, seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
+    say_fallback(round.params)
     if as_json:
         print_json({"round": str(out), "context": hex_of(round.context), **asdict(truth)})
         return
@@ -181,16 +283,18 @@ def simulate(
 @click.command("open")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=Path("round.toml"))
 @click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
-@click.option("--dimension", "-d", type=int, required=True)
+@click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Values of an update, where no --base says.")
+@click.option("--base", type=existing_file, help="The model that the round starts from: gives d and subject.")
 @click.option("--subject", metavar="0x…", help="SHA-256 of tensor layout and base model [default: zero].")
-@click.option("--chain-id", type=click.IntRange(0), default=0, help="Chain where the verdict will be used.")
+@click.option("--chain-id", type=NOT_NEGATIVE, default=0, help="Chain where the verdict will be used.")
 @click.option("--contract", metavar="0x…", help="Contract there [default: none, off chain].")
 @terms_options
 @json_option
 def open_(
     out: Path,
     roster: tuple[str, ...],
-    dimension: int,
+    dimension: int | None,
+    base: Path | None,
     subject: str | None,
     chain_id: int,
     contract: str | None,
@@ -204,16 +308,24 @@ def open_(
         raise InputError(
             "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
         )
+    if base and not (dimension or subject):
+        model = load_model(base)
+        d, about = flatten(model, "model").vector.size, subject_of(model)
+    elif dimension and not base:
+        d, about = dimension, parse_bytes(subject, 32, "subject") if subject else bytes(32)
+    else:
+        raise click.UsageError("expected --base MODEL, or --dimension (with or without --subject)")
     round = open_round(
         roster,
-        dimension,
+        d,
         terms.clip,
         terms,
-        subject=parse_bytes(subject, 32, "subject") if subject else bytes(32),
+        subject=about,
         chain_id=chain_id,
         contract=parse_bytes(contract, 20, "contract") if contract else bytes(20),
     )
     save_round(out, round)
+    say_fallback(round.params)
     if as_json:
         print_json({"round": str(out), "context": hex_of(round.context), "chunk": round.params.chunk})
         return
@@ -246,6 +358,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
         "context": hex_of(round.context),
         "commitment": hex_of(commitment),
         "clipped": clipped,
+        "left_out": loaded.left_out,
         "publish": str(home.commitments / f"{who}.json"),
         "send": str(home.openings / f"{who}.npz"),
     }
@@ -254,34 +367,42 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
         return
     click.echo(f"commitment of {who}: {report['commitment']}")
     click.echo(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
+    if loaded.left_out:
+        click.echo(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
     if clipped:
         click.echo(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
 
 
 @click.command()
-@click.argument("round_path", metavar="[ROUND]", type=click.Path(exists=True, path_type=Path), required=False)
-@click.option("--clients", "-n", type=int, help="Instead of a round.")
-@click.option("--dimension", "-d", type=int, help="Instead of a round.")
-@click.option("--jobs", type=click.IntRange(min=1), default=2, show_default=True, help="Proofs at once.")
+@click.argument("round_path", metavar="[ROUND]", type=existing_path, required=False)
+@click.option("--clients", "-n", type=AT_LEAST_ONE, help="Instead of a round.")
+@click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Instead of a round.")
+@click.option("--workers", type=AT_LEAST_ONE, default=1, show_default=True, help="Machines of a Dask cluster.")
+@click.option("--cores", type=AT_LEAST_ONE, default=2, show_default=True, help="Cores of each machine.")
 @terms_options
 @json_option
 def estimate(
     round_path: Path | None,
     clients: int | None,
     dimension: int | None,
-    jobs: int,
+    workers: int,
+    cores: int,
     terms: Terms,
     as_json: bool,
 ) -> None:
     """Forecast gates, points, memory, time and sizes of ROUND, or of --clients and --dimension, running nothing."""
     if round_path:
+        refuse_together("ROUND decides these; give one or the other", "clients", "dimension")
         file = round_path if round_path.is_file() else RoundDirectory(round_path).round_file
-        params = load_round(file).params
+        round = load_round(file)
+        _agree(round, file)
+        params = round.params
     elif clients and dimension:
         params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
+        say_fallback(params)
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
-    found = forecasts.estimate(params, jobs)
+    found = forecasts.estimate(params, workers, cores)
     if as_json:
         print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
         return
@@ -294,7 +415,8 @@ def estimate(
     click.echo(
         f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first"
     )
-    click.echo(f"proving    about {found.seconds:,.0f} s on two cores: {found.time_class}")
+    where = f"{found.workers} × {found.cores} cores" if found.workers > 1 else f"{found.cores} core(s)"
+    click.echo(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
     largest = largest_chunk(params)
     click.echo(
         f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}"
@@ -326,17 +448,37 @@ def prove(
 
     The options --bits … --max-memory are for a ROUND that has only updates/: elsewhere round.toml decides.
     """
-    target = bundle or directory / "bundle"
+    if resume:
+        refuse_together("an interrupted run is either finished or dropped", "restart")
+    target, file = bundle or directory / "bundle", RoundDirectory(directory).round_file
+    if file.is_file():
+        _agree(load_round(file), file)
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
+        tools.ready()
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
         material = material or load(directory, tools.bb.hash_many, terms, progress)
+        if not file.is_file():
+            say_fallback(material.round.params)
+        if scheduler and Form.of(material.round.params) is Form.ROUND:
+            say("--scheduler: this round is one circuit, proved here; a cluster takes shards")
         options = ProveOptions(jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        doubts = warn(material)
         done = prove_round(material, target, tools, options, progress)
-    print_proved(done, as_json)
+    print_proved(done, as_json, doubts=doubts)
 
 
-def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None = None) -> None:
-    """Print what came of proving; the floating-point margin goes to the server, never into the bundle."""
+def warn(material: Material) -> tuple[str, ...]:
+    """Say on standard error where the rule is known to be unfit for a round, before it is proved; return it, too."""
+    found = warnings(material.round, material.q, Krum(material.round.params)(material.q))
+    for sentence in found:
+        say(f"warning: {sentence}")
+    return found
+
+
+def print_proved(
+    done: Proved, as_json: bool, byzantine: tuple[str, ...] | None = None, doubts: tuple[str, ...] = ()
+) -> None:
+    """Print what came of proving; scores, thresholds and margin go to the server, never into the bundle."""
     verdict, exact = done.outcome.verdict, done.float_outcome
     agrees = exact.verdict == verdict if exact else None
     if as_json:
@@ -357,16 +499,16 @@ def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None 
                 "clipped": done.clipped,
                 "float_agrees": agrees,
                 "float_margin": exact.margin if exact else None,
+                "warnings": doubts,
+                "private": _reasons(done),
                 "work": str(done.kept) if done.kept else None,
             }
         )
         return
-    _verdict_table(done.round, verdict, byzantine)
+    _reason_table(done, byzantine)
     click.echo(done.verification.statement)
     if not done.by_clients:
         click.echo("The commitments are the server's own: no client has committed to anything.")
-    if done.outcome.scores_carry_no_scale:
-        click.echo("The median score is zero, so mad flags nobody: scores carry no scale (is clip too large?).")
     if exact:
         words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
         click.echo(
@@ -389,7 +531,8 @@ def print_proved(done: Proved, as_json: bool, byzantine: tuple[str, ...] | None 
 @click.option("--commitments", type=existing_folder, help="Commitments as the clients published them.")
 @click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
 @click.option("--aggregate", type=existing_file, help="The aggregate.npz you were given: is it what was proved?")
-@click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Fail on the other verdict.")
+@click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Exit with 8 on the other verdict.")
+@click.option("--rebuild", is_flag=True, help="Compile the circuits anew; take no key from the package or the cache.")
 @jobs_option
 @json_option
 @click.pass_context
@@ -400,6 +543,7 @@ def verify(
     round_file: Path | None,
     aggregate: Path | None,
     expect: str | None,
+    rebuild: bool,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -411,29 +555,38 @@ def verify(
             commitments=commitments,
             round_file=round_file,
             aggregate=aggregate,
-            expect=expect,
             jobs=jobs or 2,
+            rebuild=rebuild,
             progress=progress,
         )
-    print_verification(found, bundle, as_json)
-    context.exit(0 if found.ok else EXIT_INVALID)
+    print_verification(found, bundle, as_json, expect)
+    if not found.ok:
+        context.exit(EXIT_INVALID)
+    context.exit(0 if _as_expected(found, expect) else EXIT_UNEXPECTED)
 
 
-def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
+def _as_expected(found: Verification, expect: str | None) -> bool:
+    return expect is None or (found.verdict is not None and found.verdict.malicious == (expect == "malicious"))
+
+
+def print_verification(found: Verification, bundle: Path, as_json: bool, expect: str | None = None) -> None:
     """Print the answer of a verification, its statement and what it was not compared with."""
     if as_json:
-        verdict, round = found.verdict, found.round
+        verdict, roster = found.verdict, found.round.roster if found.round else ()
+        accepted = verdict.accepted(found.round.params) if verdict and found.round else ()
         print_json(
             {
                 "ok": found.ok,
                 "reason": found.reason,
+                "expected": expect,
+                "as_expected": _as_expected(found, expect) if found.ok and expect else None,
                 "statement": found.statement,
                 "malicious": verdict.malicious if verdict else None,
-                "flagged": [round.roster[i] for i in verdict.flagged] if verdict else None,
-                "selected": [round.roster[i] for i in verdict.selected] if verdict else None,
+                "flagged": [roster[i] for i in verdict.flagged] if verdict else None,
+                "selected": [roster[i] for i in verdict.selected] if verdict else None,
                 "form": found.form.value if found.form else "",
                 "commitments_by": found.commitments_by,
-                "accepted": [round.roster[i] for i in verdict.accepted(round.params)] if verdict else None,
+                "accepted": [roster[i] for i in accepted] if verdict else None,
                 "aggregate": hex_of(found.aggregate) if found.ok else None,
                 "commitments_compared": found.commitments_compared,
                 "round_compared": found.round_compared,
@@ -446,6 +599,8 @@ def print_verification(found: Any, bundle: Path, as_json: bool) -> None:
         return
     click.echo(f"VERIFIED: {bundle}")
     click.echo(found.statement)
+    if not _as_expected(found, expect):
+        click.echo(f"NOT AS EXPECTED: the proof is valid, but its verdict is not the expected {expect!r}.")
     if found.aggregate_compared:
         click.echo("The model update in the aggregate's file is the mean of the accepted clients' committed values.")
     else:

@@ -102,8 +102,8 @@ def aggregate(
         context.exit(EXIT_INVALID)
     assert found.round is not None
     if model is not None:
-        bound = check_subject(model, found.round, any_base=True)
         tensors: Tensors = apply_aggregate(model, found, any_base=True)
+        bound = check_subject(model, found.round, any_base=True)
     else:
         layout = _layout(found)
         bound = found.round.subject == layout_hash(layout)
@@ -145,7 +145,7 @@ def _layout(found: Verification) -> Layout:
     return found.opened.layout or (TensorSpec(SINGLE, found.opened.aggregate.total.shape, np.dtype(np.float64).name),)
 
 
-@click.command(epilog=f"Exit codes: 0 all verified; {EXIT_INVALID} something does not verify; {EXIT_GAP} gaps.")
+@click.command()
 @click.argument("run", type=existing_folder)
 @click.option("--initial", type=existing_file, help="Your own copy of the initial model [default: believe the run's].")
 @click.option("--final", type=existing_file, help="A model you were given: is it the one the run ends with?")

@@ -26,6 +26,7 @@ def setup(points: int | None, as_json: bool) -> None:
     Does nothing, and needs no network, when they are there. May be interrupted at any time.
     """
     with spinner("installing the tools"), Toolchain.find(notify=say) as tools:
+        tools.ready()
         report = {
             "nargo": tools.nargo.version,
             "bb": tools.bb.version,
@@ -41,13 +42,17 @@ def setup(points: int | None, as_json: bool) -> None:
 
 
 @click.command()
+@click.option("--clean", is_flag=True, help="First remove what killed runs left: unfinished folders, private scratch.")
 @json_option
 @click.pass_context
-def doctor(context: click.Context, as_json: bool) -> None:
+def doctor(context: click.Context, clean: bool, as_json: bool) -> None:
     """Look at every tool, version, path and the reference string, and say how to repair what is wrong.
 
     The exit code is that of the first broken thing that commands cannot do without; 0 if there is none.
     """
+    if clean:
+        for path in toolchain.cache.clean():
+            say(f"removed: {path}")
     checks = toolchain.doctor()
     broken = toolchain.first_broken(checks)
     code = broken.exit_code if broken else 0

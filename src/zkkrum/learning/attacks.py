@@ -18,6 +18,11 @@ from zkkrum.errors import InputError
 
 Vectors = NDArray[np.float64]
 
+Send = Callable[[float], Vectors]
+"""What all n clients send, shape (n, d), when the attackers play with a strength."""
+Chooser = Callable[[Send, tuple[int, ...]], float]
+"""Chooses the attackers' strength, from `Send` and their positions."""
+
 SIGNAL = 0.5
 """Root mean square of the common direction in `honest_updates`, where the noise around it has 1."""
 
@@ -223,7 +228,7 @@ def attack(
 
 
 def attacked_round(
-    updates: Vectors, k: int, name: str, rng: np.random.Generator, strength: float | None = None
+    updates: Vectors, k: int, name: str, rng: np.random.Generator, strength: float | Chooser | None = None
 ) -> tuple[Vectors, tuple[int, ...]]:
     """Let k clients, drawn at random, attack a round.
 
@@ -234,7 +239,7 @@ def attacked_round(
     k
         Number of attackers, 0 <= k < n.
     name, rng, strength
-        As in `attack`.
+        As in `attack`; a `Chooser` only for attacks that draw nothing at random.
 
     Returns
     -------
@@ -248,6 +253,12 @@ def attacked_round(
         raise InputError(f"attackers: expected a number in [0, {n}), found {k}")
     byzantine = np.sort(rng.choice(n, size=k, replace=False))
     honest = np.setdiff1d(np.arange(n), byzantine)
-    sent = updates.astype(np.float64)
-    sent[byzantine] = attack(name, sent[honest], sent[byzantine], rng, strength)
-    return sent, tuple(int(i) for i in byzantine)
+    before, positions = updates.astype(np.float64), tuple(int(i) for i in byzantine)
+    others, own = before[honest], before[byzantine]
+
+    def send(strength: float | None) -> Vectors:
+        sent = before.copy()
+        sent[byzantine] = attack(name, others, own, rng, strength)
+        return sent
+
+    return send(strength(send, positions) if callable(strength) else strength), positions

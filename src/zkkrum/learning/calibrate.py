@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
 from zkkrum.learning.attacks import attacked_round
+from zkkrum.learning.evade import parse_attack, play
 from zkkrum.learning.evaluate import Tally, judge
 from zkkrum.protocol.krum import Brackets, Mad, detect, scores, squared_distances
 from zkkrum.protocol.params import Detection, Params, Round
@@ -338,12 +339,17 @@ def calibrate(rounds: Sequence[Sequence[int]], params: Params, target: float) ->
 
 @dataclass(frozen=True)
 class Cost:
-    """Share of attackers flagged when clean rounds are replayed with attackers, before and after calibration."""
+    """What k attackers do to clean rounds before and after calibration (pairs): how many are flagged, at what harm.
+
+    ``flagged`` is their share, ``error`` the mean distance of what is accepted from the honest clients' mean, in
+    lengths of that; ``strength`` what attackers find who know the thresholds, None for others.
+    """
 
     attack: str
     k: int
-    before: float
-    after: float
+    flagged: tuple[float, float]
+    error: tuple[float, float]
+    strength: tuple[float, float] | None
 
 
 def cost(
@@ -361,26 +367,37 @@ def cost(
     rounds
         Each round with its quantized updates of shape (n, d); what attackers see and send is q·Δ.
     calibration
-        The thresholds to compare with those of the last round.
+        The thresholds to compare with those of the last round, whose acceptance says who is aggregated.
     attacks, k, seed
-        Attack ids, attackers per round, and the seed of the replay.
+        Attacks as `parse_attack` reads them, attackers per round, and the seed of the replay.
     progress
         Called with (replayed rounds, all).
     """
-    params = rounds[-1][0].params
-    after = replace(params, z=calibration.z, gamma=calibration.gamma)
+    before = rounds[-1][0].params
+    pair = before, replace(before, z=calibration.z, gamma=calibration.gamma)
     out, done = [], 0
-    for name in attacks:
-        rng = np.random.default_rng([seed, *name.encode()])
-        tallies = [Tally(), Tally()]
-        for round, q in rounds:
-            sent, byzantine = attacked_round(dequantize(q, round.clip, params.b), k, name, rng)
-            judge(sent, byzantine, round.clip, (params, after), tallies)
-            done += 1
-            if progress:
-                progress(done, len(rounds) * len(attacks))
-        rates = [t.attackers_flagged / max(t.attackers, 1) for t in tallies]
-        out.append(Cost(name, k, *rates))
+    for attack in attacks:
+        name, strength = parse_attack(attack)
+        tallies = Tally(), Tally()
+        for params, tally in zip(pair, tallies, strict=True):
+            rng = np.random.default_rng([seed, *name.encode()])  # the same attackers under both
+            for round, q in rounds:
+                chosen = play(strength, params, round.clip, tally.strengths)
+                sent, byzantine = attacked_round(dequantize(q, round.clip, params.b), k, name, rng, chosen)
+                judge(sent, byzantine, round.clip, [params], [tally])
+                done += 1
+                if progress:
+                    progress(done, 2 * len(rounds) * len(attacks))
+        b, a = tallies
+        out.append(
+            Cost(
+                attack,
+                k,
+                (b.attackers_flagged / max(b.attackers, 1), a.attackers_flagged / max(a.attackers, 1)),
+                (b.rate("error"), a.rate("error")),
+                (float(np.mean(b.strengths)), float(np.mean(a.strengths))) if b.strengths else None,
+            )
+        )
     return out
 
 

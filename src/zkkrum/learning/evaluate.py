@@ -1,4 +1,4 @@
-"""Detection quality of the rules over many simulated rounds: who is flagged, and who wins.
+"""Detection quality of the rules over many simulated rounds: who is flagged, who is accepted, who wins, at what harm.
 
 Must not know files, circuits or the command line. Rounds are drawn from `attacks.honest_updates`, quantized and
 judged by the exact reference, so every figure is one of the rule that is proved.
@@ -9,18 +9,20 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
-from math import isfinite
+from math import isfinite, sqrt
 from typing import NamedTuple
 
 import numpy as np
 
 from zkkrum.errors import InputError
 from zkkrum.learning.attacks import ATTACKS, Vectors, attacked_round, honest_updates
-from zkkrum.protocol.krum import detect, scores, select, squared_distances
-from zkkrum.protocol.params import Detection, Params, Score
-from zkkrum.protocol.quantize import quantize
+from zkkrum.learning.evade import Goal, parse_attack, play
+from zkkrum.protocol.fitness import doubts
+from zkkrum.protocol.krum import Outcome, Verdict, detect, scores, select, squared_distances
+from zkkrum.protocol.params import Acceptance, Detection, Params, Score
+from zkkrum.protocol.quantize import Integers, quantize
 
 NONE = "none"
 """The attack of a clean round."""
@@ -59,10 +61,13 @@ class Rule:
     def __str__(self) -> str:
         return f"{self.score.value}/{self.detection.value}"
 
-    def params(self, n: int, d: int, b: int, f: int | None) -> Params:
-        """Return a round's parameters under this rule."""
+    def params(
+        self, n: int, d: int, b: int, f: int | None, acceptance: Acceptance = Acceptance.UNFLAGGED, m: int | None = None
+    ) -> Params:
+        """Return a round's parameters under this rule; m defaults to n - f, so that ``selected`` is Multi-Krum."""
         f = f if self.score is Score.KRUM_2017 else None
-        return Params.of(n=n, d=d, b=b, f=f, score=self.score, detection=self.detection)
+        default = Params.of(n=n, d=d, b=b, f=f, score=self.score, detection=self.detection)
+        return replace(default, acceptance=acceptance, m=n - default.f if m is None else m)
 
 
 RULES = tuple(map(Rule.parse, ("krum-2017/mad", "krum-2017/brackets", "all-pairs/mad", "all-pairs/brackets")))
@@ -86,7 +91,8 @@ class Grid:
     Parameters
     ----------
     clients, dimensions, heterogeneity, shares, attacks, rules
-        Numbers n; coordinates d; σ of the log-normal norms; shares of malicious clients in [0, 1); attack ids; rules.
+        Numbers n; coordinates d; σ of the log-normal norms; shares of malicious clients in [0, 1); attacks as
+        `parse_attack` reads them; rules.
     b
         Bits.
     clip
@@ -98,7 +104,9 @@ class Grid:
     f
         None for the protocol's default.
     strength
-        Of all attacks; None for their defaults.
+        Of the attacks that state none; None for their defaults.
+    acceptance, m
+        Who is aggregated; how many are selected, None for n - f.
     """
 
     clients: tuple[int, ...] = (20,)
@@ -113,6 +121,8 @@ class Grid:
     seed: int = 0
     f: int | None = None
     strength: float | None = None
+    acceptance: Acceptance = Acceptance.UNFLAGGED
+    m: int | None = None
 
     def __post_init__(self) -> None:
         def require(ok: bool, rule: str, found: object) -> None:
@@ -124,10 +134,15 @@ class Grid:
         require(isfinite(self.clip) and self.clip > 0, "clip must be finite and > 0", self.clip)
         for share in self.shares:
             require(0 <= share < 1, "shares must be in [0, 1)", share)
-        for name in self.attacks:
-            require(name in ATTACKS, f"attacks must be among {', '.join(ATTACKS)}", name)
+        for text in self.attacks:
+            name = parse_attack(text)[0]
+            require(":" not in text or self.strength is None, f"one strength for {name}, not two", self.strength)
         for rule, n, d in product(self.rules, self.clients, self.dimensions):
-            rule.params(n, d, self.b, self.f)
+            self.params(rule, n, d)
+
+    def params(self, rule: Rule, n: int, d: int) -> Params:
+        """Return the parameters of a round of n clients under a rule."""
+        return rule.params(n, d, self.b, self.f, self.acceptance, self.m)
 
     def scenarios(self) -> list[Scenario]:
         """Return the scenarios in order; clean rounds are one scenario, not one per attack."""
@@ -151,30 +166,59 @@ def attackers(n: int, share: float) -> int:
     return int(share * n + 0.5 + 1e-9)
 
 
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What one rule makes of one round; ``error`` and ``undefended`` as in `Cell`."""
+
+    verdict: Verdict
+    accepted: tuple[int, ...]
+    winner: int
+    doubtful: bool
+    error: float
+    undefended: float
+
+
 @dataclass
 class Tally:
-    """Counts over rounds, from which the rates follow."""
+    """Sums over rounds, from which the rates follow."""
 
     rounds: int = 0
     attackers: int = 0
     attackers_flagged: int = 0
+    attackers_accepted: int = 0
     honest: int = 0
     honest_flagged: int = 0
     false_flag_rounds: int = 0
     malicious_rounds: int = 0
+    warned_rounds: int = 0
     winner_honest: int = 0
+    error: float = 0.0
+    undefended: float = 0.0
+    strengths: list[float] = field(default_factory=list)
 
-    def add(self, n: int, byzantine: Iterable[int], malicious: bool, flagged: Iterable[int], winner: int) -> None:
+    def add(self, n: int, byzantine: Iterable[int], judged: Judged) -> None:
         """Count one round."""
-        bad, out = set(byzantine), set(flagged)
+        bad, out = set(byzantine), set(judged.verdict.flagged)
         self.rounds += 1
         self.attackers += len(bad)
         self.attackers_flagged += len(bad & out)
+        self.attackers_accepted += len(bad & set(judged.accepted))
         self.honest += n - len(bad)
         self.honest_flagged += len(out - bad)
         self.false_flag_rounds += bool(out - bad)
-        self.malicious_rounds += malicious
-        self.winner_honest += winner not in bad
+        self.malicious_rounds += judged.verdict.malicious
+        self.warned_rounds += judged.doubtful
+        self.winner_honest += judged.winner not in bad
+        self.error += judged.error
+        self.undefended += judged.undefended
+
+    def rate(self, name: str) -> float:
+        """Return a count as a share of the rounds."""
+        return float(getattr(self, name)) / self.rounds
+
+    def of_attackers(self, count: int) -> float | None:
+        """Return a count as a share of all attackers; None where there are none."""
+        return count / self.attackers if self.attackers else None
 
 
 @dataclass(frozen=True)
@@ -183,6 +227,8 @@ class Cell:
 
     rule: str
     f: int
+    acceptance: str
+    m: int
     n: int
     d: int
     heterogeneity: float
@@ -191,28 +237,45 @@ class Cell:
     rounds: int
     attackers_flagged: float | None
     """Of all attackers; None in clean rounds."""
+    attackers_accepted: float | None
+    """Of all attackers, those that are aggregated; None in clean rounds."""
     honest_flagged: float
     """Of all honest clients."""
     false_flag_rounds: float
     """Rounds in which at least one honest client is flagged."""
     malicious_rounds: float
     """Rounds with ``malicious = 1``, attributed or not."""
+    warned_rounds: float
+    """Rounds in which ``prove`` warns that the rule may be unfit."""
     winner_honest: float
     """Rounds in which Krum's choice (m = 1) is honest."""
+    error: float
+    """Mean distance of the accepted clients' mean from the honest clients' mean, in lengths of the latter."""
+    undefended: float
+    """The same for the mean of everybody."""
+    strength: float | None
+    """Mean strength that attackers found who know the rule; None for other attacks."""
 
     @classmethod
-    def of(cls, rule: Rule, f: int, scenario: Scenario, t: Tally) -> Cell:
+    def of(cls, rule: Rule, params: Params, scenario: Scenario, t: Tally) -> Cell:
         """Turn counts into rates."""
         return cls(
             rule=str(rule),
-            f=f,
+            f=params.f,
+            acceptance=params.acceptance.value,
+            m=params.m,
             **scenario._asdict(),
             rounds=t.rounds,
-            attackers_flagged=t.attackers_flagged / t.attackers if t.attackers else None,
+            attackers_flagged=t.of_attackers(t.attackers_flagged),
+            attackers_accepted=t.of_attackers(t.attackers_accepted),
             honest_flagged=t.honest_flagged / t.honest,
-            false_flag_rounds=t.false_flag_rounds / t.rounds,
-            malicious_rounds=t.malicious_rounds / t.rounds,
-            winner_honest=t.winner_honest / t.rounds,
+            false_flag_rounds=t.rate("false_flag_rounds"),
+            malicious_rounds=t.rate("malicious_rounds"),
+            warned_rounds=t.rate("warned_rounds"),
+            winner_honest=t.rate("winner_honest"),
+            error=t.rate("error"),
+            undefended=t.rate("undefended"),
+            strength=float(np.mean(t.strengths)) if t.strengths else None,
         )
 
 
@@ -220,15 +283,30 @@ def judge(
     updates: Vectors, byzantine: Sequence[int], clip: float, params: Sequence[Params], tallies: Sequence[Tally]
 ) -> None:
     """Quantize updates of shape (n, d), apply each rule and count the outcome in its tally."""
-    distances = squared_distances(quantize(updates, clip, params[0].b))
-    cached: dict[Score, tuple[list[int], int]] = {}
+    q = quantize(updates, clip, params[0].b)
+    distances = squared_distances(q)
+    honest = [i for i in range(len(q)) if i not in set(byzantine)]
+    length = float(np.linalg.norm(q[honest].mean(axis=0))) or 1.0
+    undefended = _between_means(distances, range(len(q)), honest) / length
+    cached: dict[Score, list[int]] = {}
     for p, tally in zip(params, tallies, strict=True):
         if p.score not in cached:
-            s = scores(distances, p)
-            cached[p.score] = s, select(s, 1)[0]
-        s, winner = cached[p.score]
-        outcome = detect(s, p)
-        tally.add(p.n, byzantine, outcome.malicious, outcome.flagged, winner)
+            cached[p.score] = scores(distances, p)
+        s = cached[p.score]
+        detection = detect(s, p)
+        verdict = Verdict(detection.malicious, detection.flagged, select(s, p.m))
+        accepted = verdict.accepted(p)
+        doubtful = bool(doubts(p, q, Outcome(verdict, distances, tuple(s), detection)))
+        error = _between_means(distances, accepted, honest) / length
+        tally.add(p.n, byzantine, Judged(verdict, accepted, select(s, 1)[0], doubtful, error, undefended))
+
+
+def _between_means(distances: Integers, some: Sequence[int], others: Sequence[int]) -> float:
+    """Return the distance between the means of two sets of clients: -½ wᵀDw, w their weights, which sum to 0."""
+    weights = np.zeros(len(distances))
+    weights[list(some)] += 1 / len(some)
+    weights[list(others)] -= 1 / len(others)
+    return sqrt(max(float(-weights @ distances @ weights) / 2, 0.0))
 
 
 def _generator(*key: int) -> np.random.Generator:
@@ -257,26 +335,40 @@ def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> 
     >>> cells[0].rule, cells[0].attackers_flagged, cells[0].winner_honest
     ('krum-2017/mad', 1.0, 1.0)
     """
-    scenarios, names = grid.scenarios(), [NONE, *ATTACKS]
+    scenarios = grid.scenarios()
     total, done, cells = len(scenarios) * grid.rounds, 0, []
     for scenario in scenarios:
-        n, d, h, name, k = scenario
-        params = [rule.params(n, d, grid.b, grid.f) for rule in grid.rules]
+        params = [grid.params(rule, scenario.n, scenario.d) for rule in grid.rules]
         tallies = [Tally() for _ in params]
         for r in range(grid.rounds):
-            key = (grid.seed, r, n, d, round(h * 10**6))
-            updates = honest_updates(n, d, h, _generator(*key))
-            clip = grid.clip * float(np.sqrt(np.mean(updates**2)))
-            byzantine: tuple[int, ...] = ()
-            if k:
-                generator = _generator(*key, names.index(name), k)
-                updates, byzantine = attacked_round(updates, k, name, generator, grid.strength)
-            judge(updates, byzantine, clip, params, tallies)
+            _play(grid, scenario, r, params, tallies)
             done += 1
             if progress:
                 progress(done, total)
-        cells += [Cell.of(rule, p.f, scenario, t) for rule, p, t in zip(grid.rules, params, tallies, strict=True)]
+        cells += [Cell.of(rule, p, scenario, t) for rule, p, t in zip(grid.rules, params, tallies, strict=True)]
     return cells
+
+
+def _play(grid: Grid, scenario: Scenario, r: int, params: Sequence[Params], tallies: Sequence[Tally]) -> None:
+    """Draw round r of a scenario and judge it by every rule."""
+    n, d, h, attack, k = scenario
+    key = (grid.seed, r, n, d, round(h * 10**6))
+    updates = honest_updates(n, d, h, _generator(*key))
+    clip = grid.clip * float(np.sqrt(np.mean(updates**2)))
+    if not k:
+        judge(updates, (), clip, params, tallies)
+        return
+    name, strength = parse_attack(attack)
+    chance = (*key, [NONE, *ATTACKS].index(name), k)
+    if not isinstance(strength, Goal):
+        given = grid.strength if strength is None else strength
+        sent, byzantine = attacked_round(updates, k, name, _generator(*chance), given)
+        judge(sent, byzantine, clip, params, tallies)
+        return
+    for p, tally in zip(params, tallies, strict=True):  # each rule is sent what it just lets through
+        chosen = play(strength, p, clip, tally.strengths)
+        sent, byzantine = attacked_round(updates, k, name, _generator(*chance), chosen)
+        judge(sent, byzantine, clip, [p], [tally])
 
 
 def to_csv(cells: Sequence[Cell]) -> str:
@@ -308,31 +400,66 @@ def percent(rate: float | None) -> str:
 def to_markdown(cells: Sequence[Cell]) -> str:
     """Return the cells as Markdown tables, one per score rule, the detection rules side by side.
 
-    Under each detection rule, in percent: attackers flagged ("caught"), honest clients flagged ("honest"), rounds
-    with at least one honest client flagged ("rounds"). Rows whose attackers outnumber the f of ``krum-2017`` are
-    marked ``*``: there Krum promises nothing.
+    Under each detection rule, in percent: attackers flagged ("caught"), attackers accepted under ``selected``
+    ("accepted"), honest clients flagged ("honest"), rounds with at least one honest client flagged ("rounds"), and the
+    mean "error" of what is aggregated, relative to the honest mean; "strength" is what attackers found who know the
+    rule. Tables of clean rounds show "warned" (rounds in which ``prove`` warns) instead of what only attackers have;
+    where attackers send every rule the same, "undefended" is the error of the mean of everybody.
+    Rows whose attackers outnumber the f of ``krum-2017`` are marked ``*``: there Krum promises nothing.
     """
     out = []
     for score in dict.fromkeys(c.rule.partition("/")[0] for c in cells):
         mine = [c for c in cells if c.rule.startswith(score + "/")]
-        names = [rule.partition("/")[2] for rule in dict.fromkeys(c.rule for c in mine)]
         fixed = {"n": {c.n for c in mine}, "d": {c.d for c in mine}, "f": {c.f for c in mine}}
-        shapes = [name for name, values in fixed.items() if len(values) > 1]
         caption = [f"{name} = {min(values)}" for name, values in fixed.items() if len(values) == 1]
+        m = "/".join(map(str, sorted({c.m for c in mine})))
+        selected = mine[0].acceptance == Acceptance.SELECTED.value
+        caption.append(f"aggregated: {mine[0].acceptance}" + (f", m = {m}" if selected else ""))
         out.append(", ".join([f"**{score}**", *caption, f"{mine[0].rounds} rounds a row, percent\n"]))
-        heads = [f"{name}: {x}" for name in names for x in ("caught", "honest", "rounds")]
-        head = [*shapes, "heterogeneity", "attack", "attackers", *heads, "winner honest"]
-        rows = []
-        for key in dict.fromkeys((c.n, c.d, c.heterogeneity, c.attack, c.k) for c in mine):
-            line = [c for c in mine if (c.n, c.d, c.heterogeneity, c.attack, c.k) == key]
-            first = line[0]
-            rates = [percent(x) for c in line for x in (c.attackers_flagged, c.honest_flagged, c.false_flag_rounds)]
-            beyond = score == Score.KRUM_2017.value and first.k > first.f
-            shape = [str(getattr(first, name)) for name in shapes]
-            what = [f"{first.heterogeneity:g}", first.attack, f"{first.k}{'*' if beyond else ''}"]
-            rows.append([*shape, *what, *rates, percent(first.winner_honest)])
-        out.append(markdown_table(head, rows))
+        lines: dict[tuple[object, ...], list[Cell]] = {}
+        for c in mine:
+            lines.setdefault((c.n, c.d, c.heterogeneity, c.attack, c.k), []).append(c)
+        rows = [to_row(line) for line in lines.values()]
+        head = [name for name, values in fixed.items() if len(values) > 1] + _shown(mine)
+        out.append(markdown_table(head, [[row[name] for name in head] for row in rows]))
     return "\n".join(out)
+
+
+def _shown(cells: Sequence[Cell]) -> list[str]:
+    """Return the columns of a table besides n, d and f, by name in `to_row`."""
+    rules = [rule.partition("/")[2] for rule in dict.fromkeys(c.rule for c in cells)]
+    if not any(c.k for c in cells):
+        return ["heterogeneity", *(f"{rule}: {x}" for rule in rules for x in ("honest", "rounds", "warned"))]
+    selected = cells[0].acceptance == Acceptance.SELECTED.value
+    knowing = any(c.strength is not None for c in cells)
+    columns = ["caught", *(["accepted"] if selected else []), "honest", "rounds", "error"]
+    columns += ["strength"] if knowing else []
+    after = [] if knowing else ["undefended", "winner honest"]  # who knows the rule sends each rule something else
+    return ["heterogeneity", "attack", "attackers", *(f"{rule}: {x}" for rule in rules for x in columns), *after]
+
+
+def to_row(line: Sequence[Cell]) -> dict[str, str]:
+    """Return a line of a table, column by column: one scenario under one score rule, a cell for each detection rule.
+
+    All columns of `to_markdown` are in it, whether a table shows them or not.
+    """
+    first = line[0]
+    beyond = first.rule.startswith(Score.KRUM_2017.value) and first.k > first.f
+    row = {"n": str(first.n), "d": str(first.d), "f": str(first.f), "heterogeneity": f"{first.heterogeneity:g}"}
+    row |= {"attack": first.attack, "attackers": f"{first.k}{'*' if beyond else ''}"}
+    row |= {"undefended": percent(first.undefended), "winner honest": percent(first.winner_honest)}
+    for c in line:
+        rates = {
+            "caught": percent(c.attackers_flagged),
+            "accepted": percent(c.attackers_accepted),
+            "honest": percent(c.honest_flagged),
+            "rounds": percent(c.false_flag_rounds),
+            "warned": percent(c.warned_rounds),
+            "error": percent(c.error),
+            "strength": "-" if c.strength is None else f"{c.strength:.2f}",
+        }
+        row |= {f"{c.rule.partition('/')[2]}: {name}": text for name, text in rates.items()}
+    return row
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """Training under attack: what each way of aggregating makes of it, round by round.
 
-Must not know the command line. Whatever is aggregated are dequantized integers q·Δ, as a proof would bind them; the
-one exception, ``raw-average``, is the server without zkkrum, for comparison.
+Must not know the command line. Whatever is aggregated are dequantized integers q·Δ, their mean taken as the protocol
+says; the one exception, ``raw-average``, is the server without zkkrum, for comparison.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
 from zkkrum.extras import require
+from zkkrum.learning.evade import parse_attack, play
 from zkkrum.learning.training import (
     TRAINING_ATTACKS,
     Federation,
+    Model,
     Training,
     accuracy,
     add,
@@ -31,47 +33,33 @@ from zkkrum.learning.training import (
 )
 from zkkrum.proof.material import Material
 from zkkrum.proof.prove import prove as prove_round
+from zkkrum.protocol.aggregate import Aggregate, mean_update
 from zkkrum.protocol.krum import Krum, Outcome
-from zkkrum.protocol.params import Params
-from zkkrum.protocol.quantize import Integers, dequantize, quantize
+from zkkrum.protocol.params import Acceptance, Params
+from zkkrum.protocol.quantize import Integers, quantize
 from zkkrum.rounds.parties import Terms, open_round
 from zkkrum.toolchain import Toolchain
 
 HONEST_ONLY = "honest-only"
 """The arm without attackers: they are left out, and the others averaged."""
 NONE = "none"
-ATTACKS = ("gaussian:30", "sign-flip:3", "scale", "sybil:30", "label-flip", "ipm", "alie", "min-max", "mimic")
+KNOWING = ("scale:unflagged", "sign-flip:unflagged", "sign-flip:accepted")
+"""Attackers that know the rule in force: as strong as it lets them be."""
+ATTACKS = (
+    *("gaussian:30", "sign-flip:3", "scale", "sybil:30", "label-flip", "ipm", "alie", "min-max", "mimic"),
+    *KNOWING,
+)
 """The default attacks, three of them stronger than their own default: weak ones hardly hurt so small a model."""
 RAW_AVERAGE, AVERAGE, KRUM, MULTI_KRUM, UNFLAGGED = "raw-average", "average", "krum", "multi-krum", "unflagged"
 AGGREGATIONS = {
     RAW_AVERAGE: "mean of the raw updates: no quantization, no rule",
     AVERAGE: "mean of all q·Δ: clipped, no rule",
-    KRUM: "the one selected by Krum",
-    MULTI_KRUM: "mean of the n - f selected by Multi-Krum",
-    UNFLAGGED: "mean of those the detection rule does not flag",
+    KRUM: "the one selected by Krum (--accept selected, m = 1)",
+    MULTI_KRUM: "mean of the n - f selected by Multi-Krum (--accept selected, m = n - f)",
+    UNFLAGGED: "mean of those the detection rule does not flag (--accept unflagged)",
 }
-
-
-def parse_attack(text: str) -> tuple[str, float | None]:
-    """Return name and strength of ``NAME`` or ``NAME:STRENGTH``.
-
-    Raises
-    ------
-    InputError
-        For an unknown name or a strength that is no number.
-
-    Examples
-    --------
-    >>> parse_attack("sign-flip:4"), parse_attack("mimic")
-    (('sign-flip', 4.0), ('mimic', None))
-    """
-    name, colon, strength = text.partition(":")
-    if name not in TRAINING_ATTACKS:
-        raise InputError(f"attack: expected one of {', '.join(TRAINING_ATTACKS)}, found {name!r}")
-    try:
-        return name, float(strength) if colon else None
-    except ValueError:
-        raise InputError(f"attack {name}: expected a number after the colon, found {strength!r}") from None
+"""Aggregations by id. Those that accept whom a rule says can be proved; nobody who is flagged is ever among them."""
+PROVABLE = (KRUM, MULTI_KRUM, UNFLAGGED)
 
 
 @dataclass(frozen=True)
@@ -89,8 +77,8 @@ class Setup:
         meets every aggregation.
     alpha, hidden, training
         Dirichlet split (None: IID), hidden layer (None: softmax regression), local training.
-    params
-        Rules and thresholds; n and d must fit. Krum plays with m = 1, Multi-Krum with m = n - f.
+    f
+        Tolerated; Krum plays with m = 1, Multi-Krum with m = n - f, both under acceptance ``selected``.
     clip
         The same in every round.
     seed
@@ -120,19 +108,24 @@ class Setup:
         check(self.seed >= 0, "seed must be >= 0", self.seed)
         check(isfinite(self.clip) and self.clip > 0, "clip must be finite and > 0", self.clip)
         for attack in self.attacks:
-            parse_attack(attack)
+            parse_attack(attack, TRAINING_ATTACKS)
         for name in self.aggregations:
             check(name in AGGREGATIONS, f"aggregations must be among {', '.join(AGGREGATIONS)}", name)
-        self.params(1)
+        for name in AGGREGATIONS:
+            self.params(name)
 
     @property
     def d(self) -> int:
         """Parameters of the model."""
         return int(flatten_model(initial_model(np.random.default_rng(0), self.hidden))[0].size)
 
-    def params(self, m: int) -> Params:
-        """Return the parameters of a round that selects m."""
-        return Params.of(n=self.clients, d=self.d, b=self.b, f=self.f, m=m)
+    def params(self, aggregation: str) -> Params:
+        """Return the parameters of a round that accepts whom an aggregation takes."""
+        default = Params.of(n=self.clients, d=self.d, b=self.b, f=self.f)
+        if aggregation not in (KRUM, MULTI_KRUM):
+            return default
+        m = 1 if aggregation == KRUM else self.clients - default.f
+        return replace(default, m=m, acceptance=Acceptance.SELECTED)
 
     def arms(self) -> list[tuple[str, str]]:
         """Return (attack, aggregation) of every arm, the one without attackers first."""
@@ -154,6 +147,8 @@ class Step:
     honest_flagged: int
     attackers_used: int
     """Attackers whose updates went into the model."""
+    strength: float | None = None
+    """What attackers that know the rule found; None for others."""
     proof: str | None = None
 
 
@@ -204,22 +199,20 @@ def run(
     honest = [i for i in range(setup.clients) if i not in byzantine]
     arms, steps = setup.arms(), []
     for attack, how in arms:
-        model = first
-        name, strength = (None, None) if attack == NONE else parse_attack(attack)
-        rule = Krum(setup.params(1)) if how != MULTI_KRUM else None
-        rule = rule or Krum(setup.params(setup.clients - setup.params(1).f))
+        model, rule = first, Krum(setup.params(how))
+        bad = () if attack == NONE else byzantine
         for r in range(1, setup.rounds + 1):
             rng = np.random.default_rng([setup.seed, r])
-            bad = () if attack == NONE else byzantine
-            sent = updates_of(federation, model, setup.training, rng, bad, name, strength)
+            sent, strength = _received(setup, federation, model, rng, bad, attack, rule.params)
             q = quantize(sent, setup.clip, setup.b)
             outcome = rule(q)
-            used = _used(how, outcome, honest, setup.clients)
+            used = _used(how, outcome, rule.params, honest)
             proof = None
-            if prove and prove_every and r % prove_every == 0 and how in (KRUM, MULTI_KRUM, UNFLAGGED):
+            if prove and prove_every and r % prove_every == 0 and how in PROVABLE:
                 proof = prove(f"{attack}-{how}", r, rule.params, q, outcome)
-            received = sent.astype(np.float64) if how == RAW_AVERAGE else dequantize(q, setup.clip, setup.b)
-            model = add(model, _mean(received[used]), layout)
+            raw = how == RAW_AVERAGE
+            mean = sent.astype(np.float64).mean(axis=0) if raw else mean_of(q, used, setup.clip, setup.b)
+            model = add(model, mean, layout)
             verdict = outcome.verdict
             steps.append(
                 Step(
@@ -232,6 +225,7 @@ def run(
                     len(set(verdict.flagged) & set(bad)),
                     len(set(verdict.flagged) - set(bad)),
                     len(set(used) & set(bad)),
+                    strength,
                     proof,
                 )
             )
@@ -240,18 +234,33 @@ def run(
     return Result(byzantine, tuple(steps))
 
 
-def _used(how: str, outcome: Outcome, honest: Sequence[int], n: int) -> list[int]:
+def _received(
+    setup: Setup,
+    federation: Federation,
+    model: Model,
+    rng: np.random.Generator,
+    byzantine: tuple[int, ...],
+    attack: str,
+    params: Params,
+) -> tuple[NDArray[np.float32], float | None]:
+    """Return what is sent in a round, and the strength where attackers chose it from the rule in force."""
+    name, strength = (None, None) if attack == NONE else parse_attack(attack, TRAINING_ATTACKS)
+    found: list[float] = []
+    chosen = play(strength, params, setup.clip, found)
+    sent = updates_of(federation, model, setup.training, rng, byzantine, name, chosen)
+    return sent, found[0] if found else None
+
+
+def _used(how: str, outcome: Outcome, params: Params, honest: Sequence[int]) -> tuple[int, ...]:
     """Return whose updates an aggregation takes."""
-    verdict = outcome.verdict
-    if how in (KRUM, MULTI_KRUM):
-        return list(verdict.selected)
-    if how == UNFLAGGED:
-        return [i for i in range(n) if i not in verdict.flagged]
-    return list(honest) if how == HONEST_ONLY else list(range(n))
+    if how in PROVABLE:
+        return outcome.verdict.accepted(params)
+    return tuple(honest) if how == HONEST_ONLY else tuple(range(params.n))
 
 
-def _mean(received: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(received.mean(axis=0))
+def mean_of(q: Integers, clients: Sequence[int], clip: float, b: int) -> NDArray[np.float64]:
+    """Return the mean of some clients' committed values as whoever holds an aggregate computes it, to the bit."""
+    return mean_update(Aggregate.of(q, clients, b, salt=0).total, len(clients), clip, b)
 
 
 def to_csv(result: Result) -> str:
@@ -277,20 +286,23 @@ def to_dict(setup: Setup, result: Result) -> dict[str, Any]:
 def summary(setup: Setup, result: Result) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of a table: final accuracy (mean of the last three rounds) by attack and aggregation.
 
-    Under ``unflagged``, also how many of the attackers were flagged, and in how many rounds an honest client was.
+    Under ``unflagged``, also how many of the attackers were flagged, in how many rounds an honest client was, and the
+    mean strength of attackers that know the rule.
     """
 
     def final(attack: str, how: str) -> str:
         return f"{100 * float(np.mean(result.curve(attack, how)[-3:])):.1f}"
 
-    head = ["attack", *setup.aggregations, "attackers flagged", "false-flag rounds"]
+    head = ["attack", *setup.aggregations, "attackers flagged", "false-flag rounds", "strength"]
     rows = [[HONEST_ONLY, final(NONE, HONEST_ONLY), *[""] * (len(head) - 2)]]
     for attack in dict.fromkeys(a for a, how in setup.arms() if how != HONEST_ONLY):
         mine = [s for s in result.steps if (s.attack, s.aggregation) == (attack, UNFLAGGED)]
         possible = len(mine) * len(result.byzantine) if attack != NONE else 0
         caught = f"{100 * sum(s.attackers_flagged for s in mine) / possible:.0f}" if possible else "-"
         false = f"{100 * sum(s.honest_flagged > 0 for s in mine) / len(mine):.0f}" if mine else "-"
-        rows.append([attack, *(final(attack, how) for how in setup.aggregations), caught, false])
+        strengths = [s.strength for s in mine if s.strength is not None]
+        strength = f"{np.mean(strengths):.2f}" if strengths else "-"
+        rows.append([attack, *(final(attack, how) for how in setup.aggregations), caught, false, strength])
     return head, rows
 
 
@@ -299,11 +311,13 @@ def prover(folder: Path, setup: Setup, tools: Toolchain) -> Prove:
 
     def prove(name: str, r: int, params: Params, q: Integers, outcome: Outcome) -> str:
         roster = [f"client-{i:03d}" for i in range(params.n)]
-        overrides = {"f": params.f, "m": params.m, "z": params.z, "gamma": params.gamma}
+        names = ("f", "m", "z", "gamma", "acceptance")
+        overrides = {name: getattr(params, name) for name in names}
         round = open_round(roster, params.d, setup.clip, Terms(b=params.b, overrides=overrides))
         path = folder / f"{name.replace(':', '-')}-{r:03d}"
         done = prove_round(Material.commit_values(round, q, tools.bb.hash_many), path, tools)
         assert done.outcome.verdict == outcome.verdict
+        assert done.accepted == outcome.verdict.accepted(params)
         return str(path)
 
     return prove

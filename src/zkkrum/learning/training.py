@@ -215,7 +215,7 @@ def updates_of(
     rng: np.random.Generator,
     byzantine: Sequence[int] = (),
     attack: str | None = None,
-    strength: float | None = None,
+    strength: float | attacks.Chooser | None = None,
 ) -> NDArray[np.float32]:
     """Let every client train on a model, and the Byzantine ones attack.
 
@@ -231,7 +231,7 @@ def updates_of(
     attack
         One of `TRAINING_ATTACKS`; None where nobody attacks.
     strength
-        As in `attacks.attack`.
+        As in `attacks.attacked_round`.
 
     Returns
     -------
@@ -252,8 +252,14 @@ def updates_of(
         ]
     )
     if attack is not None and attack != LABEL_FLIP and bad:
-        honest = [i for i in range(n) if i not in bad]
-        sent[bad] = attacks.attack(attack, sent[honest], sent[bad], generator, strength)
+        honest, before = [i for i in range(n) if i not in bad], sent.copy()
+
+        def send(strength: float | None) -> NDArray[np.float64]:
+            out = before.copy()
+            out[bad] = attacks.attack(attack, before[honest], before[bad], generator, strength)
+            return out.astype(np.float32).astype(np.float64)
+
+        sent = send(strength(send, tuple(bad)) if callable(strength) else strength)
     return sent.astype(np.float32)
 
 

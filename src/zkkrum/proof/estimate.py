@@ -15,8 +15,12 @@ from zkkrum.protocol import forecast as gates
 from zkkrum.protocol.params import Params
 from zkkrum.toolchain import points_for
 
-SECONDS_PER_GATE = 27e-6
-"""bb prove on two cores (measured: 24 to 27 µs at 2^15)."""
+SHARD_CORE_SECONDS = 39e-6
+"""A gate of a shard on one core, witness included; cores prove different shards (measured: 17.5 µs on two)."""
+CIRCUIT_CORE_SECONDS = 54e-6
+"""A gate of a single circuit: cores share one proof, less well (measured: 24 to 27 µs on two)."""
+WORD_SECONDS = 2e-6
+"""Packing, hashing and evaluating one committed value before any proof, on one core."""
 BASE_MEGABYTES = 180
 """Python, NumPy and the witness server (measured: 130 to 180)."""
 COMPILE_MEGABYTES = 200
@@ -35,7 +39,8 @@ class Estimate:
     """The forecast of a round.
 
     ``circuits``: gates by circuit; ``points`` of the reference string (64 bytes each on disk); ``megabytes``: peak of
-    the process tree once the shapes are compiled; ``seconds``: proving on two cores; ``time_class``: the same in words.
+    the process tree of a worker once the shapes are compiled; ``seconds``: from openings to bundle on ``workers``
+    machines of ``cores`` cores; ``time_class``: the same in words.
     """
 
     form: str
@@ -43,6 +48,8 @@ class Estimate:
     circuits: dict[str, int]
     proofs: int
     points: int
+    workers: int
+    cores: int
     megabytes: int
     compile_megabytes: int
     seconds: float
@@ -79,30 +86,35 @@ def gates_within(megabytes: int) -> int:
     return gates.SHARD_GATES if points == 2**15 else int(points * gates.MARGIN)
 
 
-def estimate(params: Params, jobs: int = 2) -> Estimate:
+def estimate(params: Params, workers: int = 1, cores: int = 2) -> Estimate:
     """Forecast a round.
 
     Parameters
     ----------
     params
         The round's parameters.
-    jobs
-        Proofs at once.
+    workers, cores
+        Machines that prove shards (a Dask cluster; one is this one), and cores of each.
     """
     form = Form.of(params)
     by_key = form.gates(params)
     circuits = {NAMES[form][key]: count for key, count in by_key.items()}
     counts = [(count, form.proofs_of(params, key)) for key, count in by_key.items()]
     points = points_for(max(circuits.values()))
-    seconds = sum(count * times for count, times in counts) * SECONDS_PER_GATE
+    total = sum(count * times for count, times in counts)
     proofs = sum(times for _, times in counts)
-    at_once = min(jobs, proofs)
+    at_once = min(cores, proofs)
+    alone = form is Form.ROUND  # one proof has one machine
+    proving = total * (CIRCUIT_CORE_SECONDS if alone else SHARD_CORE_SECONDS) / (cores if alone else workers * cores)
+    seconds = proving + params.n * params.d * WORD_SECONDS
     return Estimate(
         form=form.value,
         reason=why(params),
         circuits=circuits,
         proofs=proofs,
         points=points,
+        workers=1 if alone else workers,
+        cores=cores,
         megabytes=BASE_MEGABYTES + ceil(at_once * JOB_MEGABYTES / 2 * points / 2**15),
         compile_megabytes=ceil(COMPILE_MEGABYTES * max(1.0, points / 2**15)),
         seconds=seconds,

@@ -10,7 +10,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +23,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import InputError, ResourceError
 from zkkrum.extras import require
-from zkkrum.files import explained
+from zkkrum.files import ScratchFolder, explained
 from zkkrum.proof.build import Built, build, gates, verification_key
 from zkkrum.proof.circuit import Circuit
 from zkkrum.proof.witness import Inputs, to_toml
@@ -64,8 +63,8 @@ def process_tools() -> Toolchain:
 
 
 @cache
-def _process_home() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="zkkrum-")
+def _process_home() -> ScratchFolder:
+    return ScratchFolder()
 
 
 _preparing = threading.Lock()

@@ -6,6 +6,7 @@ fails; an exception means that nothing could be decided.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -89,6 +90,7 @@ def verify(
     aggregate: Path | None = None,
     expect: str | None = None,
     jobs: int = 2,
+    rebuild: bool = False,
     progress: Progress = silent,
 ) -> Verification:
     """Verify a bundle.
@@ -107,6 +109,8 @@ def verify(
         ``"honest"`` or ``"malicious"``: reject a valid proof of the other verdict.
     jobs
         Proofs verified at once.
+    rebuild
+        Compile the circuits anew for their keys: nothing is taken from the shipped table or the cache.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def verify(
             _same_commitments(claim, commitments)
         data = _read_files(path, claimed, claim.round)
         _check_words(claimed, claim, data)
-        _check_keys(form, claim.round, data, tools, progress)
+        _check_keys(form, claim.round, data, tools, rebuild, progress)
         _check_proofs(form, claim.round, data, tools, jobs, progress)
         opened = _open_aggregate(claim, aggregate, tools) if aggregate else None
         if expect and claim.verdict.malicious != (expect == "malicious"):
@@ -240,6 +244,8 @@ def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]
         try:
             data[name] = read_file(path / name)
         except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):  # nothing is refuted where nothing can be read
+                raise InputError(f"{path / name}: cannot be read: {error.strerror}") from error
             raise _Rejected(f"{name}: {error.strerror}") from error
         if hashlib.sha256(data[name]).hexdigest() != claimed.files[name]:
             raise _Rejected(f"{name}: its hash is not the one in the manifest")
@@ -302,13 +308,15 @@ def _check_leaves(claim: _Claim, leaves: Sequence[Sequence[int]]) -> None:
             raise _Rejected(f"commitment of {roster[i]!r}: the leaves of the proof do not make it up")
 
 
-def _check_keys(form: Form, round: Round, data: Mapping[str, bytes], tools: Toolchain, progress: Progress) -> None:
+def _check_keys(
+    form: Form, round: Round, data: Mapping[str, bytes], tools: Toolchain, rebuild: bool, progress: Progress
+) -> None:
     """Compare each key with the one that this installed package stands for."""
     gates = form.gates(round.params)
     circuits = form.circuits(round.params)
     for done, (name, circuit) in enumerate(circuits.items()):
         progress("keys", done, len(circuits))
-        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, gates[name], tools):
+        if hashlib.sha256(data[name]).hexdigest() != expected_key_hash(circuit, gates[name], tools, rebuild=rebuild):
             raise _Rejected(f"{name}: not the verification key of this statement (circuit {circuit.crate!r})")
     progress("keys", len(circuits), len(circuits))
 

@@ -68,7 +68,7 @@ def _clients(page: Page) -> str:
     private, verdict = page.private, page.verdict
     head = ["client", "verdict"]
     if private:
-        head += ["score"] + (["clipped"] if private.clipped else [])
+        head += ["score", "threshold", "excess"] + (["clipped"] if private.clipped else [])
         head += ["in truth (simulated)"] if private.byzantine is not None else []
     rows = []
     for i, client in enumerate(page.round.roster):
@@ -79,13 +79,15 @@ def _clients(page: Page) -> str:
         ]
         row = [escape(client), ", ".join(said) or "not flagged"]
         if private:
-            row.append(f"{private.outcome.scores[i] * private.unit**2:.6g}")
+            why = private.explanation.clients[i]
+            row += [f"{x * private.unit**2:.6g}" for x in (why.score, private.explanation.threshold)]
+            row.append("" if why.excess is None else f"{100 * why.excess:+.1f} %")
             if private.clipped:
                 row.append(f"{100 * private.clipped[client]:.2f} %")
             if private.byzantine is not None:
                 row.append("Byzantine" if client in private.byzantine else "")
         rows.append(row)
-    return _table(head, rows, numbers=("score", "clipped"))
+    return _table(head, rows, numbers=("score", "threshold", "excess", "clipped"))
 
 
 def _parameters(page: Page) -> str:
@@ -149,8 +151,10 @@ def render(page: Page) -> str:
             '<p class="private"><strong>Private.</strong> Scores and distances give away the geometry of the updates: '
             "this page is for the server. For everybody else, make the page from the bundle.</p>"
         )
-        if private.outcome.scores_carry_no_scale:
-            parts.append("<p><strong>The median score is zero, so mad flags nobody: is clip too large?</strong></p>")
+        why = private.explanation
+        parts.append(f"<p>Flagged is who scores above {escape(why.line)}; the excess says by how much.</p>")
+        if why.nobody:
+            parts.append(f"<p><strong>Here nobody is flagged: {escape(why.nobody)}.</strong></p>")
     parts += ["<h2>Clients</h2>", _clients(page)]
     if private:
         parts += [

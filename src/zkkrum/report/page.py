@@ -13,6 +13,7 @@ from pathlib import Path
 from zkkrum.errors import InputError
 from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import MANIFEST
+from zkkrum.protocol.explain import Explanation, explain
 from zkkrum.protocol.krum import Krum, Outcome, Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.protocol.quantize import clipped_share, step
@@ -28,6 +29,8 @@ class Private:
     ----------
     outcome
         Of the reference, on the quantized updates.
+    explanation
+        Why each client is flagged or not, in squared quantization steps.
     unit
         Value of a quantization step, in units of the update.
     clipped
@@ -37,6 +40,7 @@ class Private:
     """
 
     outcome: Outcome
+    explanation: Explanation
     unit: float
     clipped: Mapping[str, float]
     byzantine: tuple[str, ...] | None = None
@@ -104,6 +108,7 @@ def _of_round(path: Path) -> Page:
     truth = read_truth(home).byzantine if home.truth.is_file() else None
     private = Private(
         outcome,
+        explain(outcome, round.params),
         step(round.clip, round.params.b),
         {update.client: clipped_share(update.vector, round.clip) for update in updates},
         truth,

@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from zkkrum.toolchain.bb import Bb, Proof
-from zkkrum.toolchain.crs import gates_for, look_up, points_available, points_for
+from zkkrum.toolchain.cache import cache_dir
+from zkkrum.toolchain.crs import gates_for, look_up, points_available, points_digest, points_for
 from zkkrum.toolchain.doctor import Check, doctor, first_broken
 from zkkrum.toolchain.locate import Toolchain
 from zkkrum.toolchain.nargo import Nargo
-from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR, Pair, cache_dir
+from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR, Pair
 
 __all__ = [
     "BB_VERSION",
@@ -30,6 +31,7 @@ __all__ = [
     "first_broken",
     "gates_for",
     "points_available",
+    "points_digest",
     "points_for",
     "reference_string",
 ]

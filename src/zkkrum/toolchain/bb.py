@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import struct
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,16 +17,15 @@ from typing import IO, Any
 import msgpack  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import InputError, ToolFailedError
+from zkkrum.files import ScratchFolder
 from zkkrum.protocol.field import P
-from zkkrum.toolchain import crs as reference
 from zkkrum.toolchain import process
+from zkkrum.toolchain.crs import BASE_FIELD, GENERATOR
 from zkkrum.toolchain.service import Died, Service
 
 TARGET = "evm"
 """Keccak transcript, zero knowledge: the flavour a contract can verify."""
 
-BASE_FIELD = 0x30644E72E131A029B85045B68181585D97816A916871CA8D3C208C16D87CFD47
-"""Order q of the field in which the points of BN254 (y² = x³ + 3) have their coordinates."""
 KEY_HEADER_WORDS = 3
 KEY_POINTS = 28
 KEY_BYTES = 32 * KEY_HEADER_WORDS + 64 * KEY_POINTS
@@ -88,7 +86,7 @@ class Bb:
         crs
             Folder with enough points of the reference string (`reference_string`).
         """
-        with tempfile.TemporaryDirectory(prefix="zkkrum-") as folder:
+        with ScratchFolder() as folder:
             self._run("write_vk", "-b", _existing(artifact), "-o", folder, "-t", TARGET, "-c", crs)
             return (Path(folder) / "vk").read_bytes()
 
@@ -139,9 +137,11 @@ class Bb:
         check_key(vk)
         if len(public_inputs) % 32 or len(proof) % 32:
             return False
-        with tempfile.TemporaryDirectory(prefix="zkkrum-") as folder:
+        with ScratchFolder() as folder:
+            # A reference string of one point, the generator, suffices to verify.
+            (Path(folder) / "bn254_g1.dat").write_bytes(GENERATOR)
             names = {"-k": ("vk", vk), "-p": ("proof", proof), "-i": ("public_inputs", public_inputs)}
-            arguments: list[str | Path] = ["verify", "-t", TARGET, "-c", reference.one_point()]
+            arguments: list[str | Path] = ["verify", "-t", TARGET, "-c", folder]
             for flag, (name, data) in names.items():
                 path = Path(folder) / name
                 path.write_bytes(data)
@@ -164,7 +164,7 @@ class Bb:
             The assembly version, a third of the gas of the plain one.
         """
         check_key(vk)
-        with tempfile.TemporaryDirectory(prefix="zkkrum-") as folder:
+        with ScratchFolder() as folder:
             key, source = Path(folder) / "vk", Path(folder) / "Verifier.sol"
             key.write_bytes(vk)
             flags = ("--optimized",) if optimized else ()

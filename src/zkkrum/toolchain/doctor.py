@@ -1,6 +1,6 @@
 """Looks at everything zkkrum needs on this machine and names the command that repairs what is wrong.
 
-Must not change anything: nothing is installed or downloaded here.
+Must not change anything: nothing is installed, downloaded or removed here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import ReferenceStringError, ResourceError, ToolMissingError, ZkkrumError
-from zkkrum.toolchain import crs, provision
-from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, NOIR_VERSION, bb_platform, cache_dir
+from zkkrum.extras import how_to_get
+from zkkrum.toolchain import cache, crs, provision
+from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, NOIR_VERSION, bb_platform
 
 PYTHON_MIN = (3, 10)
 DISK_MIN = 500_000_000
@@ -82,24 +83,38 @@ def _checks() -> Iterator[Check]:
     yield _reference_string()
     for extra, (module, use) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
-        repair = f"pip install 'zkkrum[{extra}]'"
-        yield Check(f"extra {extra}", present, "installed" if present else "not installed", use, repair, required=False)
+        possible, repair = how_to_get(extra)
+        found = "installed" if present else "not installed" if possible else "cannot be had on this Python"
+        yield Check(f"extra {extra}", present, found, use, repair, required=False)
 
 
 def _cache() -> Iterator[Check]:
-    folder = cache_dir()
-    existing = next(p for p in (folder, *folder.parents) if p.exists())
-    ok = existing.is_dir() and os.access(existing, os.W_OK)
-    repair = f"make {existing} writable, or name another folder in ZKKRUM_CACHE"
-    yield Check("cache", ok, str(folder), "a writable folder", repair, exit_code=ResourceError.exit_code)
-    free = shutil.disk_usage(existing).free
+    code = ResourceError.exit_code
+    try:
+        folders = cache.roots()
+        for folder in folders:
+            cache.trusted(folder, folder)
+    except ResourceError as error:
+        yield Check("cache", False, error.message, "a folder only you or root can write to", error.hint, exit_code=code)
+        return
+    usable = next((folder for folder in folders if cache.writable(folder)), None)
+    found = str(folders[0])
+    if usable and usable != folders[0]:
+        found += f" (read only; what is made here goes to {usable})"
+    yield Check("cache", usable is not None, found, "a folder you can write to", cache.ANOTHER, exit_code=code)
+    left = cache.leftovers()
+    words = f"{len(left)} files or folders that killed runs left" if left else "nothing"
+    yield Check("leftovers", not left, words, "nothing", "zkkrum doctor --clean", required=False, exit_code=code)
+    if usable is None:
+        return
+    free = shutil.disk_usage(next(p for p in (usable, *usable.parents) if cache.is_there(p))).free
     yield Check(
         "disk",
         free >= DISK_MIN,
         f"{free / 1e9:.1f} GB free",
         f">= {DISK_MIN / 1e9:.1f} GB",
-        f"free some space at {existing}",
-        exit_code=ResourceError.exit_code,
+        f"free some space for {usable}, or {cache.ANOTHER}",
+        exit_code=code,
     )
 
 
@@ -120,7 +135,18 @@ def _tools(platform_ok: bool) -> Iterator[Check]:
     from zkkrum.toolchain.locate import find_bb, find_nargo
 
     notices: list[str] = []
-    tools = provision.tools_dir()
+    try:
+        tools = provision.tools_dir()
+    except ResourceError as error:
+        yield Check(
+            "tools",
+            False,
+            error.message,
+            "a folder only you or root can write to",
+            error.hint,
+            exit_code=error.exit_code,
+        )
+        return
     ready = platform_ok and provision.is_provisioned(tools)
     try:
         node = provision.find_node()
@@ -132,10 +158,10 @@ def _tools(platform_ok: bool) -> Iterator[Check]:
     for name, expected in (("nargo", NOIR_VERSION), ("bb", BB_VERSION)):
         try:
             if name == "nargo":
-                nargo = find_nargo(tools, notices.append)
+                nargo = find_nargo(notices.append, lambda: tools)
                 found = f"{nargo.version}: {' '.join(map(str, nargo.command))}"
             else:
-                bb = find_bb(tools)
+                bb = find_bb(lambda: tools)
                 provision.check_bb(bb)
                 found = f"{BB_VERSION}: {bb}"
             yield Check(name, True, "; ".join([found, *notices]), expected)
@@ -158,6 +184,11 @@ def _reference_string() -> Check:
     expected = f">= {POINTS_COMMON:,} points (to prove; verification needs none)"
     repair = crs.missing(POINTS_COMMON).hint
     code = ReferenceStringError.exit_code
+    try:
+        if folder:
+            crs.check(folder, remember=False)
+    except (ReferenceStringError, ResourceError) as error:
+        return Check("reference string", False, error.message, expected, error.hint, exit_code=error.exit_code)
     return Check("reference string", points >= POINTS_COMMON, found, expected, repair, exit_code=code)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -36,35 +35,61 @@ def _nargo_version(command: Path) -> str:
     return found[1] if found else f"one that says {done.said[:80]!r}"
 
 
-def find_nargo(tools: Path, notify: Notify | None = None) -> Nargo:
+def _named(variable: str) -> Path | None:
+    """Return the program that the user named in a variable of the environment, if any.
+
+    Raises
+    ------
+    ToolMissingError
+        If it is not an absolute path: another folder, or the PATH, would then say which program it is.
+    """
+    named = os.environ.get(variable)
+    if named and not Path(named).is_absolute():
+        raise ToolMissingError(
+            f"{variable}: expected an absolute path, found {named!r}", f"unset or correct {variable}"
+        )
+    return Path(named) if named else None
+
+
+def find_nargo(notify: Notify | None = None, tools: Callable[[], Path] = provision.tools_dir) -> Nargo:
     """Return ``ZKKRUM_NARGO``, a native nargo of the pinned version on the PATH, or the one of the tools folder.
+
+    Parameters
+    ----------
+    notify
+        Told, in a sentence, which nargo is ignored and why.
+    tools
+        Gives the tools folder; called only when it is needed.
 
     Raises
     ------
     ToolMissingError
         If ``ZKKRUM_NARGO`` is of another version, or nothing was found.
     """
-    if named := os.environ.get("ZKKRUM_NARGO"):
-        version = _nargo_version(Path(named))
+    if named := _named("ZKKRUM_NARGO"):
+        version = _nargo_version(named)
         if version != NOIR_VERSION:
             raise ToolMissingError(
                 f"nargo named in ZKKRUM_NARGO: expected version {NOIR_VERSION}, found {version}",
                 f"run `noirup --version {NOIR_VERSION}`, or unset ZKKRUM_NARGO",
             )
-        return Nargo((Path(named),), serves=False, version=version)
-    if native := shutil.which("nargo"):
-        version = _nargo_version(Path(native))
+        return Nargo((named,), serves=False, version=version)
+    native, refused = process.which("nargo")
+    if refused and notify:
+        notify(refused)
+    if native:
+        version = _nargo_version(native)
         if version == NOIR_VERSION:
-            return Nargo((Path(native),), serves=False, version=version)
+            return Nargo((native,), serves=False, version=version)
         if notify:
             notify(f"ignoring {native}: expected nargo {NOIR_VERSION}, found {version}")
-    script = tools / "nargo.mjs"
+    script = tools() / "nargo.mjs"
     if not script.is_file():
         raise ToolMissingError(f"nargo {NOIR_VERSION} is not installed", SETUP_HINT)
     return Nargo((provision.find_node().command, *NODE_FLAGS, script), serves=True, version=NOIR_VERSION)
 
 
-def find_bb(tools: Path) -> Path:
+def find_bb(tools: Callable[[], Path] = provision.tools_dir) -> Path:
     """Return ``ZKKRUM_BB`` if it is of the pinned version, else the bb of the tools folder.
 
     Raises
@@ -72,25 +97,27 @@ def find_bb(tools: Path) -> Path:
     ToolMissingError
         If it is of another version, or nothing was found.
     """
-    if named := os.environ.get("ZKKRUM_BB"):
-        path = Path(named)
-        provision.check_bb(path)
-        return path
-    path = provision.bb_path(tools)
+    if named := _named("ZKKRUM_BB"):
+        provision.check_bb(named)
+        return named
+    provision.bb_path(Path())  # refuses a platform without one before anything is installed
+    path = provision.bb_path(tools())
     if not os.access(path, os.X_OK):
         raise ToolMissingError("bb is not installed", SETUP_HINT)
     return path
 
 
 class Toolchain:
-    """The pinned tools, ready to run. A context manager: leaving it ends the persistent processes.
+    """The pinned tools, each looked up when it is first needed: who only verifies needs neither nargo nor Node.js.
+
+    A context manager: leaving it ends the persistent processes.
 
     Parameters
     ----------
-    nargo, bb
-        The two programs.
-    tools
-        Folder of the provisioned packages.
+    install
+        Whether to install what is missing.
+    notify
+        Told, in a sentence, what is ignored, removed or installed.
 
     Examples
     --------
@@ -99,31 +126,66 @@ class Toolchain:
     ...     tools.bb.gates(artifact)
     """
 
-    def __init__(self, nargo: Nargo, bb: Bb, tools: Path) -> None:
-        self.nargo = nargo
-        self.bb = bb
-        self.tools = tools
+    def __init__(self, *, install: bool = True, notify: Notify | None = None) -> None:
+        self._install = install
+        self._notify = notify
+        self._finding = threading.RLock()
+        self._nargo: Nargo | None = None
+        self._bb: Bb | None = None
+        self._tools: Path | None = None
         self._download = threading.Lock()
         self._no_network: str | None = None
 
     @classmethod
     def find(cls, *, provision: bool = True, notify: Notify | None = None) -> Toolchain:
-        """Look the tools up, and install the pinned ones into the cache if they are missing.
+        """Return the tools of this machine; nothing is started, and nothing installed before it is needed.
 
         Parameters
         ----------
         provision
-            Whether to install what is missing.
+            Whether to install, into the cache, what is missing when it is needed.
         notify
-            Told, in a sentence, what is ignored or installed.
+            Told, in a sentence, what is ignored, removed or installed.
+        """
+        process.guard()
+        return cls(install=provision, notify=notify)
+
+    def ready(self) -> Toolchain:
+        """Look up, and install if need be, nargo and bb now: before long work, not in the middle of it.
 
         Raises
         ------
         ToolMissingError
             If a tool is missing or of the wrong version; the hint names the command that repairs it.
+        ResourceError
+            If the cache cannot be written or must not be trusted.
         """
-        process.guard()
-        return cls(*_find(provision, notify))
+        _ = self.bb, self.nargo
+        return self
+
+    @property
+    def tools(self) -> Path:
+        """Folder of the provisioned packages."""
+        with self._finding:
+            if self._tools is None:
+                self._tools = provision.provision(self._notify) if self._install else provision.tools_dir()
+            return self._tools
+
+    @property
+    def nargo(self) -> Nargo:
+        """nargo, looked up once; raises as `ready` does."""
+        with self._finding:
+            if self._nargo is None:
+                self._nargo = find_nargo(self._notify, lambda: self.tools)
+            return self._nargo
+
+    @property
+    def bb(self) -> Bb:
+        """bb, looked up once; raises as `ready` does."""
+        with self._finding:
+            if self._bb is None:
+                self._bb = Bb(find_bb(lambda: self.tools))
+            return self._bb
 
     def reference_string(self, points: int) -> Path:
         """Return a folder with at least ``points`` points, downloaded by bb if need be and possible.
@@ -193,8 +255,9 @@ class Toolchain:
 
     def close(self) -> None:
         """End the persistent processes; they start again when needed."""
-        self.nargo.close()
-        self.bb.close()
+        for tool in (self._nargo, self._bb):
+            if tool is not None:
+                tool.close()
 
     def __enter__(self) -> Toolchain:
         """Return itself."""
@@ -205,13 +268,3 @@ class Toolchain:
     ) -> None:
         """Close."""
         self.close()
-
-
-def _find(install: bool, notify: Notify | None) -> tuple[Nargo, Bb, Path]:
-    tools = provision.tools_dir()
-    own_nargo, own_bb = os.environ.get("ZKKRUM_NARGO"), os.environ.get("ZKKRUM_BB")
-    if not own_bb:
-        provision.bb_path(tools)  # refuses a platform without one before anything is installed
-    if install and not (own_nargo and own_bb):
-        tools = provision.provision(notify)
-    return find_nargo(tools, notify), Bb(find_bb(tools)), tools

@@ -111,7 +111,7 @@ class Nargo:
         try:
             return self._service.ask(exchange)
         except Died as died:
-            raise process.failure("nargo execute", died.done) from None
+            raise process.failure("nargo execute", without_values(died.done)) from None
 
     def close(self) -> None:
         """End the server, if one runs."""
@@ -130,10 +130,19 @@ def _artifact(program_dir: Path) -> Path:
     return program_dir / "target" / f"{name[1]}.json"
 
 
+# A number that is no part of a path, a name or a place (file.nr:line:column).
+_NUMBER = re.compile(r"(?<![\w./:])(?:0x[0-9a-fA-F]+|\d+)(?![\w:])")
+
+
+def without_values(done: Completed) -> Completed:
+    """Return what a failed execution said without its numbers: nargo quotes inputs, which are private."""
+    return Completed(done.code, *(_NUMBER.sub("#", text) for text in (done.out, done.err)))
+
+
 def _refuse(done: Completed) -> NoReturn:
     """Raise `ConstraintError` if the program was not satisfied, else what the failure stands for."""
     if not _UNSATISFIED.search(done.said):
-        raise process.failure("nargo execute", done)
+        raise process.failure("nargo execute", without_values(done))
     lines = done.said.splitlines()
     first = next((line for line in lines if line.startswith("error:")), lines[0])
     message = re.sub(r"^error:\s*(Assertion failed:\s*)?", "", first).strip().strip("'")

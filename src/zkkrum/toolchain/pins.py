@@ -1,17 +1,13 @@
-"""The pinned pair of Noir and bb, and where their files live on this machine.
+"""The pinned pair of Noir and bb.
 
 Must not know how tools are started.
 """
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
-from pathlib import Path
 from typing import NamedTuple
-
-import platformdirs
 
 NOIR_VERSION = "1.0.0-beta.26"
 BB_VERSION = "5.0.0-nightly.20260710"
@@ -42,9 +38,3 @@ _PLATFORMS = {
 def bb_platform() -> str | None:
     """Return the folder of the bb binary for this machine, or None where there is none."""
     return _PLATFORMS.get((sys.platform, platform.machine()))
-
-
-def cache_dir() -> Path:
-    """Return zkkrum's cache: ``ZKKRUM_CACHE``, else the platform's user cache. It may not exist yet."""
-    override = os.environ.get("ZKKRUM_CACHE")
-    return Path(override).expanduser().absolute() if override else Path(platformdirs.user_cache_path("zkkrum"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,7 +21,7 @@ from types import FrameType
 from typing import IO, Any
 
 from zkkrum.errors import ResourceError, ToolFailedError, ToolMissingError, ZkkrumError
-from zkkrum.toolchain.pins import cache_dir
+from zkkrum.toolchain import cache
 
 LOGS_KEPT = 20
 _OUT_OF_MEMORY = ("bad_alloc", "out of memory", "Out of memory", "Cannot allocate memory", "Allocation failed")
@@ -44,6 +45,28 @@ class Completed:
     def said(self) -> str:
         """Both streams, standard error last."""
         return "\n".join(part.strip() for part in (self.out, self.err) if part.strip())
+
+
+def search_path() -> str:
+    """Return the PATH without its empty and relative entries: there, the folder we happen to be in names programs."""
+    entries = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    return os.pathsep.join(entry for entry in entries if Path(entry).is_absolute())
+
+
+def which(name: str) -> tuple[Path | None, str]:
+    """Look a program up on the PATH.
+
+    Returns
+    -------
+    Path or None, str
+        The first that stands in an absolute entry; and a sentence about one that was refused, or nothing.
+    """
+    found = shutil.which(name, path=search_path())
+    refused = shutil.which(name)
+    sentence = ""
+    if refused and not Path(refused).is_absolute():
+        sentence = f"refusing {refused}: the PATH names its folder by a relative or empty entry"
+    return Path(found) if found else None, sentence
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -214,14 +237,24 @@ def failure(tool: str, done: Completed) -> ZkkrumError:
 
 
 def keep_log(tool: str, done: Completed) -> Path | None:
-    """Write a log into the cache and return its path, or None where it cannot be written."""
-    folder = cache_dir() / "logs"
-    path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6:06d}-{tool.replace(' ', '-')}.log"
+    """Write a log only we can read, into the cache or else the temporary folder; None where that cannot be written."""
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{time.monotonic_ns() % 10**6:06d}-{tool.replace(' ', '-')}.log"
+    text = f"{tool}: exit code {done.code}\n--- stdout\n{done.out}\n--- stderr\n{done.err}\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{tool}: exit code {done.code}\n--- stdout\n{done.out}\n--- stderr\n{done.err}\n")
-        for old in sorted(folder.glob("*.log"))[:-LOGS_KEPT]:
+        path = cache.place("logs", name)
+        cache.write(path, text.encode(), mode=0o600)
+        for old in sorted(path.parent.glob("*.log"))[:-LOGS_KEPT]:
             old.unlink(missing_ok=True)
+    except (ZkkrumError, OSError):
+        return _keep_elsewhere(name, text)
+    return path
+
+
+def _keep_elsewhere(name: str, text: str) -> Path | None:
+    try:
+        handle, path = tempfile.mkstemp(prefix="zkkrum-", suffix=f"-{name}")  # mode 0600
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
     except OSError:
         return None
-    return path
+    return Path(path)

@@ -5,7 +5,9 @@ Must not know what the packages are used for.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.resources
 import importlib.util
@@ -14,16 +16,15 @@ import re
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from zkkrum.errors import ResourceError, ToolMissingError, ZkkrumError
-from zkkrum.toolchain import process
-from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, SETUP_HINT, bb_platform, cache_dir
+from zkkrum.files import ScratchFolder, sync_tree
+from zkkrum.toolchain import cache, process
+from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, SETUP_HINT, bb_platform
 
 FILES = ("package.json", "package-lock.json", "nargo.mjs")
 NODE_HINT = f"install Node.js {NODE_MAJOR_MIN} or newer, or run `pip install 'zkkrum[node]'`"
@@ -48,7 +49,7 @@ class Node:
     version: str
 
 
-@cache
+@functools.cache
 def _version_of(command: Path) -> str | None:
     try:
         done = process.run((command, "--version"), timeout=20)
@@ -66,14 +67,15 @@ def find_node() -> Node:
     ToolMissingError
         If there is neither.
     """
-    found = "none"
     wheel = _wheel_root()
+    system, refused = process.which("node")
+    found = f"none ({refused})" if refused else "none"
     # The wheel puts a Python script named `node` on the PATH: a process more, for nothing.
-    if (system := shutil.which("node")) and not (wheel and _is_script(Path(system))):
-        version = _version_of(Path(system))
+    if system and not (wheel and _is_script(system)):
+        version = _version_of(system)
         if version and int(version.split(".")[0]) >= NODE_MAJOR_MIN:
-            npm = shutil.which("npm")
-            return Node(Path(system), (npm,) if npm else _wheel_npm(Path(system)), version)
+            npm, _ = process.which("npm")
+            return Node(system, (npm,) if npm else _wheel_npm(system), version)
         found = f"{version or 'one that does not start'} at {system}"
     if wheel:
         command = wheel / "bin" / "node"
@@ -98,18 +100,38 @@ def _wheel_npm(node: Path) -> tuple[str | Path, ...]:
     return (node, script) if script and script.is_file() else ()
 
 
-@cache
+@functools.cache
 def _sources() -> dict[str, bytes]:
     folder = importlib.resources.files("zkkrum.toolchain") / "node"
     return {name: (folder / name).read_bytes() for name in FILES}
 
 
-def tools_dir() -> Path:
-    """Return where the tools of this version of zkkrum are or will be; its name is the hash of what goes in."""
+def tools_name() -> str:
+    """Return the name of the tools folder of this version of zkkrum: the hash of what goes in."""
     digest = hashlib.sha256()
     for name, data in _sources().items():
         digest.update(f"{name} {len(data)}\n".encode() + data)
-    return cache_dir() / "tools" / digest.hexdigest()[:16]
+    return digest.hexdigest()[:16]
+
+
+def tools_dir() -> Path:
+    """Return where the tools are, in the first cache that has them whole; else where they would be.
+
+    Raises
+    ------
+    ResourceError
+        If what stands there must not be trusted.
+    """
+    name = tools_name()
+    for tools in cache.find("tools", name):
+        if is_provisioned(tools):
+            cache.trusted_tree(tools)
+            return tools
+    return next((root / "tools" / name for root in cache.roots() if cache.writable(root / "tools")), _nowhere(name))
+
+
+def _nowhere(name: str) -> Path:
+    return cache.cache_dir() / "tools" / name
 
 
 def bb_path(tools: Path) -> Path:
@@ -148,39 +170,45 @@ def provision(notify: Callable[[str], None] | None = None) -> Path:
     ToolMissingError
         If npm is missing or cannot get the packages, or bb does not run here.
     ResourceError
-        If the disk is full.
+        If the disk is full, or the cache cannot be written or must not be trusted.
     """
     tools = tools_dir()
     if is_provisioned(tools):
+        _share_once(tools)
         return tools
     node = find_node()
     if not node.npm:
         raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
-    try:
-        tools.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(tools.parent / ".lock", notify):
-            if is_provisioned(tools):  # somebody else did it while we waited
-                return tools
-            for stale in tools.parent.glob(".partial-*"):  # left by a run that was killed; we hold the lock
-                shutil.rmtree(stale, ignore_errors=True)
+    tools = cache.place("tools", tools_name())
+    with cache.explained(tools), _locked(tools.parent / ".lock", notify):
+        if is_provisioned(tools):  # somebody else did it while we waited
+            return tools
+        for stale in tools.parent.glob(f"{cache.PARTIAL}*"):  # left by a run that was killed; we hold the lock
+            shutil.rmtree(stale, ignore_errors=True)
             if notify:
-                notify("installing the pinned nargo, bb and solc (about 60 MB to download, once)")
-            partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=tools.parent))
-            try:
-                _install(partial, node)
-                if tools.exists():  # whole folders only: what stands there is not
-                    shutil.rmtree(tools)
-                partial.rename(tools)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise ResourceError(
-            f"cannot install the tools in {tools.parent}: {error.strerror}",
-            "free some space or make it writable, or name another folder in ZKKRUM_CACHE",
-        ) from error
+                notify(f"removed {stale}, which a killed run had left")
+        if notify:
+            notify("installing the pinned nargo, bb and solc (about 60 MB to download, once)")
+        with ScratchFolder(tools.parent, cache.PARTIAL) as scratch:
+            partial = Path(scratch) / "tools"
+            partial.mkdir()
+            _install(partial, node, Path(scratch))
+            cache.share(partial)
+            sync_tree(partial)
+            if tools.exists():  # whole folders only: what stands there is not
+                shutil.rmtree(tools)
+            partial.rename(tools)
     if notify:
         notify(f"tools installed in {tools}")
     return tools
+
+
+def _share_once(tools: Path) -> None:
+    """Let others read tools that are ours: an older zkkrum left them to its user alone."""
+    status = tools.stat()
+    if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) != 0o755:
+        with contextlib.suppress(OSError):
+            cache.share(tools)
 
 
 @contextmanager
@@ -195,12 +223,23 @@ def _locked(path: Path, notify: Callable[[str], None] | None) -> Iterator[None]:
         yield
 
 
-def _install(folder: Path, node: Node) -> None:
+def _npm_environment(node: Node, scratch: Path) -> dict[str, str]:
+    """Return what npm needs: Node.js first on the PATH, and a home and a cache that can be written to."""
+    environment = {"PATH": f"{node.command.parent}{os.pathsep}{process.search_path()}"}
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 (never raises)
+    if not home.is_absolute() or not cache.is_there(home):
+        environment["HOME"] = str(scratch)
+    if "npm_config_cache" not in os.environ and not (home.is_absolute() and cache.writable(home / ".npm")):
+        environment["npm_config_cache"] = str(scratch / "npm")
+    return environment
+
+
+def _install(folder: Path, node: Node, scratch: Path) -> None:
     for name, data in _sources().items():
         (folder / name).write_bytes(data)
     flags = ("--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--no-update-notifier")
-    path = f"{node.command.parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = process.run((*node.npm, "ci", *flags, "--loglevel=error"), cwd=folder, env={"PATH": path})
+    environment = _npm_environment(node, scratch)
+    done = process.run((*node.npm, "ci", *flags, "--loglevel=error"), cwd=folder, env=environment)
     if done.code:
         error = process.failure("npm ci", done)
         if isinstance(error, ResourceError):
