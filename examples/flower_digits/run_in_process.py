@@ -17,13 +17,14 @@ else:
 
 from flwr.app import Context, RecordDict
 
-from zkkrum.flower.grid import InProcessGrid
+from zkkrum.errors import ZkkrumError
+from zkkrum.flower import InProcessGrid
 
 HERE = Path(__file__).parent
 CLIENTS = 10
 
 
-def main(arguments: list[str]) -> None:
+def main(arguments: list[str], clients: int = CLIENTS) -> None:
     sys.path.insert(0, str(HERE))  # as if the app were installed
     from flower_digits import client_app, server_app
 
@@ -34,8 +35,12 @@ def main(arguments: list[str]) -> None:
         if name not in config:
             sys.exit(f"{name}: expected one of {', '.join(config)}")
         config[name] = text if isinstance(config[name], str) else type(config[name])(json.loads(text))
-    grid = InProcessGrid(client_app.app, CLIENTS, config)
-    server_app.app(grid, Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config))
+    grid = InProcessGrid(client_app.app, clients, config)
+    try:
+        server_app.app(grid, Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config))
+    except ZkkrumError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

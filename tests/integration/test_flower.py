@@ -449,10 +449,10 @@ def test_rounds_are_proved_and_anybody_can_audit(
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower_digits" / "run_in_process.py"
 
 
-def example(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+def example(capsys: pytest.CaptureFixture[str], *arguments: str, clients: int = 10) -> list[list[str]]:
     """Run the example; return the cells of its last table."""
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
-    runpy.run_path(str(EXAMPLE))["main"](["num-server-rounds=2", *arguments])
+    runpy.run_path(str(EXAMPLE))["main"](["num-server-rounds=2", *arguments], clients)
     return [line.split() for line in capsys.readouterr().out.splitlines()[-2:]]
 
 
@@ -462,14 +462,15 @@ def example(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[st
         (["byzantine=2"], "2"),
         (["byzantine=3", "attack=gaussian", "strength=10", "one-message=true"], "3"),
         (["byzantine=2", "attack=label-flip", "hidden=4"], "2"),
+        (["byzantine=2", "accept=selected", "m=7"], "2"),
     ],
 )
 def test_the_example_app(
     arguments: list[str], flagged: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = example(capsys, "prove-every=0", f"output={tmp_path}", *arguments)
+    rows = example(capsys, "prove-every=0", "accept-anything=true", *arguments)
     assert [row[2:5] for row in rows] == [[flagged, "of", "10"]] * 2
-    assert (tmp_path / "model.safetensors").is_file()
+    assert (tmp_path / "output" / "model.safetensors").is_file()
     if "hidden=4" not in arguments:
         assert float(rows[-1][1]) > 0.8
 
@@ -477,7 +478,22 @@ def test_the_example_app(
 def test_the_example_app_proves(
     toolchain: Toolchain, crs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = example(capsys, "prove-every=2", f"output={tmp_path}")
-    bundle = tmp_path / "bundles" / "round-0002"
-    assert rows[1][5] == str(bundle)
-    assert verify(bundle, toolchain).ok
+    rows = example(capsys)
+    assert Path(rows[1][5]) == tmp_path / "output" / "run" / "rounds" / "0002" / "bundle"
+    done = audit(tmp_path / "output" / "run", toolchain, final=tmp_path / "output" / "model.safetensors")
+    assert done.ok, done.reason
+    assert not done.gaps
+
+
+def test_the_example_apps_clients_have_terms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    rows = example(capsys, "clip=2", "prove-every=0")
+    assert [row[2] for row in rows] == ["void", "void"]
+    assert " ".join(rows[0]).endswith("refuses the round: clip: expected 1, found 2")
+    assert not (tmp_path / "output" / "model.safetensors").exists()
+
+
+def test_the_example_app_stops_at_once_where_nodes_are_too_few(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        example(capsys, clients=2)
+    assert stopped.value.code == InputError.exit_code
+    assert '--federation-config "num-supernodes=10"' in capsys.readouterr().err

@@ -8,9 +8,9 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Context, MetricRecord
 from flwr.serverapp import Grid, ServerApp
 
-from zkkrum.flower.strategy import ZkKrum
+from zkkrum.flower import ZkKrum
 from zkkrum.learning.training import Federation, accuracy, initial_model
-from zkkrum.rounds.updates import save_update
+from zkkrum.rounds.models import save_model
 
 app = ServerApp()
 
@@ -18,19 +18,19 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     config = context.run_config
-    rng = np.random.default_rng(int(config["seed"]))
-    clients = len(list(grid.get_node_ids()))
-    test = Federation.of_digits(clients, rng, float(config["alpha"]) or None).test
-    model = initial_model(rng, int(config["hidden"]) or None)
+    seed = int(config["seed"])
+    test = Federation.of_digits(1, np.random.default_rng(seed)).test  # the same, whatever the number of clients
+    model = initial_model(np.random.default_rng(seed), int(config["hidden"]) or None)
     output = Path(str(config["output"]))
 
     strategy = ZkKrum(
         float(config["clip"]),
-        aggregate=str(config["aggregate"]),
+        accept=str(config["accept"]),
+        m=int(config["m"]),
         one_message=bool(config["one-message"]),
         prove_every=int(config["prove-every"]),
-        bundles=output / "bundles",
-        rounds=output / "rounds",
+        run=output / "run",
+        private=output / "private",
         fraction_evaluate=0.0,
     )
 
@@ -43,10 +43,10 @@ def main(grid: Grid, context: Context) -> None:
         num_rounds=int(config["num-server-rounds"]),
         evaluate_fn=evaluate,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    save_update(output / "model.safetensors", {name: array.numpy() for name, array in result.arrays.items()})
-    print("round  accuracy  flagged  bundle")
+    if result.arrays:  # none where every round was void
+        save_model(output / "model.safetensors", {name: array.numpy() for name, array in result.arrays.items()})
+    print("round  accuracy   flagged  bundle")
     for done in strategy.results:
         metrics = result.evaluate_metrics_serverapp[done.server_round]
         flagged = f"{len(done.verdict.flagged)} of {len(done.nodes)}" if done.verdict else "void"
-        print(f"{done.server_round:5d}  {metrics['accuracy']:8.3f}  {flagged:>7}  {done.bundle or ''}")
+        print(f"{done.server_round:5d}  {metrics['accuracy']:8.3f}  {flagged:>8}  {done.bundle or done.void}")

@@ -10,10 +10,10 @@ training reply, as they would to any strategy, and the server commits on their b
 server has seen what others sent, so colluders (the server among them) may adapt.
 
 **What a client checks.** Before it trains: the model it is sent must be the one it knows, moved by proved rounds whose
-bundles and aggregates come with the message, on its terms (`Pinned`), and with the commitments that it was shown. Before
-it commits: the terms again, who is in the roster, and that the round is about the model it trained on. Before it opens:
-n distinct commitments, its own among them, which it publishes, so that clients can compare (`compare_shown`): a server
-that shows them different ones is found out even where the round becomes void.
+bundles and aggregates come with the message, on its terms (`Pinned`), and with the commitments that it was shown.
+Before it commits: the terms again, who is in the roster, and that the round is about the model it trained on. Before it
+opens: n distinct commitments, its own among them, which it publishes, so that clients can compare (`compare_shown`): a
+server that shows them different ones is found out even where the round becomes void.
 
 **What it cannot.** One opening a training reply is the rule, and a client whose terms allow a round reopened after
 openings gives colluders a second try, with the honest updates in hand. One that fails to open can so make every round

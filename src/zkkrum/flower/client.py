@@ -177,7 +177,8 @@ class ZkKrumClient:
             try:
                 return handler(message, context)
             except ZkkrumError as error:
-                reason = f"client {client_id(context.node_id)!r}: {error}"
+                hint = f" ({error.hint})" if error.hint else ""
+                reason = f"client {client_id(context.node_id)!r}: {error.message}{hint}"
                 log.error(reason)
                 return Message(Error(REFUSED, reason), reply_to=message)
 

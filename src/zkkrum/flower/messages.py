@@ -48,6 +48,11 @@ def client_id(node_id: int) -> str:
     return f"node-{node_id}"
 
 
+def on_a_line(text: str | None) -> str:
+    """Return a stranger's words so that they can be logged and printed: one line, printable, not long."""
+    return (text if text and text.isprintable() else ascii(text or ""))[:300]
+
+
 # Reading
 
 

@@ -40,6 +40,7 @@ from zkkrum.flower.messages import (
     difference,
     log,
     model_of,
+    on_a_line,
     pack_step,
     to_numpy,
     to_record,
@@ -183,6 +184,8 @@ class ZkKrum(FedAvg):
         self._grid: Grid | None = None
         self._arrays = self._initial = ArrayRecord()
         self._run: Run | None = None
+        self._refusal = ""
+        """What the first client said that did not do what it was asked last."""
         self._seen: dict[int, int] = {}
         """Node to the round up to which it has verified the model."""
 
@@ -312,7 +315,7 @@ class ZkKrum(FedAvg):
         base = to_numpy(self._arrays)
         try:
             if not valid:
-                raise _Void("no client trained")
+                raise _Void("no client trained" + (f": {on_a_line(failed[0].error.reason)}" if failed else ""))
             committed = (self._one_message if self.one_message else self._two_messages)(valid, base)
         except _Void as void:
             return None, self._void(server_round, str(void))
@@ -423,7 +426,7 @@ class ZkKrum(FedAvg):
                     return _Committed(nodes, material)
             what = "commitments" if answered is commitments else "openings"
             silent = ", ".join(client_id(node) for node in nodes if node not in answered)
-            reasons.append(f"no {what} from {silent}")
+            reasons.append(f"no {what} from {silent}" + (f": {self._refusal}" if self._refusal else ""))
             log.warning("attempt %d is void: %s", attempt + 1, reasons[-1])
             nodes = tuple(answered)
             if not nodes:
@@ -467,11 +470,14 @@ class ZkKrum(FedAvg):
         """Send the same query to all nodes; return the contents of the replies without error."""
         messages = [Message(content, dst_node_id=node, message_type=f"query.{action}") for node in nodes]
         answers: dict[int, RecordDict] = {}
+        self._refusal = ""
         assert self._grid is not None
         for reply in self._grid.send_and_receive(messages, timeout=self.answer_timeout):
             node = reply.metadata.src_node_id
             if reply.has_error():
-                log.warning("%s: %s", client_id(node), reply.error.reason)
+                reason = on_a_line(reply.error.reason)
+                self._refusal = self._refusal or reason
+                log.warning("%s: %s", client_id(node), reason)
             elif node in nodes:
                 answers[node] = reply.content
         return answers
