@@ -31,7 +31,7 @@ export function fractionText(x: Fraction): string {
 /** Parse `5`, `1.25` or `5/4` exactly, into lowest terms. */
 export function parseFraction(text: string, name: string): Fraction {
   const found = /^(?:([0-9]{1,10})(?:\.([0-9]{1,10}))?|([0-9]{1,10})\/(0*[1-9][0-9]{0,9}))$/.exec(text);
-  if (!found || text.endsWith('\n')) {
+  if (!found) {
     const example = 'expected a decimal or a fraction such as 5, 1.25 or 5/4';
     throw new InputError(`${name}: ${example}, found ${repr(first(text, 40))}`);
   }

@@ -66,7 +66,7 @@ export function parseBytes(value: string, size: number, name: string): Bytes {
 }
 
 function parseInteger(value: string, name: string): bigint {
-  if (!/^(?:0x[0-9a-fA-F]{1,64}|[0-9]{1,78})$/.test(value) || value.endsWith('\n')) {
+  if (!/^(?:0x[0-9a-fA-F]{1,64}|[0-9]{1,78})$/.test(value)) {
     throw new InputError(`${name}: expected an integer below 2^256, found ${repr(first(value, 80))}`);
   }
   return BigInt(value);
