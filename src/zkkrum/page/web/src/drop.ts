@@ -11,15 +11,50 @@ const MEMBER_BYTES_MAX = 64 * 2 ** 20;
 /** Everything of one drop, by path: a folder's files under its name, single files under theirs. */
 export type Dropped = Map<string, Entry>;
 
-/** Read what was dropped; folders are walked. */
+/** What a browser that has it gives for a dropped item; the DOM's types do not know all of it yet. */
+interface Handle {
+  readonly kind: 'file' | 'directory';
+  readonly name: string;
+  getFile(): Promise<File>;
+  values(): AsyncIterable<Handle>;
+}
+type Item = DataTransferItem & { getAsFileSystemHandle?(): Promise<Handle | null> };
+
+/**
+ * Read what was dropped; folders are walked.
+ *
+ * Browsers built on Chromium do not open the entries of a folder for a page from disk, but its handles; others have
+ * entries alone. Items are gone after the event, so all of them are asked before anything is waited for.
+ */
 export async function ofTransfer(transfer: DataTransfer): Promise<Dropped> {
-  const roots = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  const items = ([...transfer.items] as Item[]).filter((item) => item.kind === 'file');
+  const asked = items.map((item) => ({
+    file: item.getAsFile(),
+    entry: item.webkitGetAsEntry(),
+    handle: item.getAsFileSystemHandle?.().catch(() => null),
+  }));
   const found: Dropped = new Map();
-  for (const root of roots) await walk(root, root.name, found);
+  for (const { file, entry, handle } of asked) {
+    if (file && !entry?.isDirectory) {
+      found.set(file.name, entryOf(file));
+      continue;
+    }
+    const folder = await handle;
+    if (folder) await walkHandle(folder, folder.name, found);
+    else if (entry) await walkEntry(entry, entry.name, found);
+  }
   return found;
 }
 
-async function walk(entry: FileSystemEntry, path: string, found: Dropped): Promise<void> {
+async function walkHandle(handle: Handle, path: string, found: Dropped): Promise<void> {
+  if (handle.kind === 'file') {
+    found.set(path, entryOf(await handle.getFile()));
+    return;
+  }
+  for await (const child of handle.values()) await walkHandle(child, `${path}/${child.name}`, found);
+}
+
+async function walkEntry(entry: FileSystemEntry, path: string, found: Dropped): Promise<void> {
   if (entry.isFile) {
     const file = await new Promise<File>((resolve, reject) => (entry as FileSystemFileEntry).file(resolve, reject));
     found.set(path, entryOf(file));
@@ -29,7 +64,7 @@ async function walk(entry: FileSystemEntry, path: string, found: Dropped): Promi
   for (;;) {
     const some = await new Promise<FileSystemEntry[]>((resolve, reject) => reader.readEntries(resolve, reject));
     if (!some.length) return;
-    for (const child of some) await walk(child, `${path}/${child.name}`, found);
+    for (const child of some) await walkEntry(child, `${path}/${child.name}`, found);
   }
 }
 
