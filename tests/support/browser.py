@@ -141,8 +141,9 @@ class Tab:
 
     def drop(self, selector: str, paths: Sequence[Path]) -> None:
         """Drop files and folders on an element."""
-        centre = f"(r => [r.x + r.width / 2, r.y + r.height / 2])(document.querySelector('{selector}').getBoundingClientRect())"
-        x, y = self.eval(centre)
+        self.eval(f"document.querySelector('{selector}').scrollIntoView()")
+        box = self.eval(f"document.querySelector('{selector}').getBoundingClientRect().toJSON()")
+        x, y = box["x"] + box["width"] / 2, box["y"] + min(box["height"], 60) / 2
         data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.send("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
@@ -163,7 +164,11 @@ class Tab:
 
     def events(self, method: str) -> list[dict[str, Any]]:
         """Return what has been reported of this page."""
-        return [e["params"] for e in self.browser.events if e.get("method") == method and e.get("sessionId") == self._session]
+        return [
+            e["params"]
+            for e in self.browser.events
+            if e.get("method") == method and e.get("sessionId") == self._session
+        ]
 
     def requests(self) -> list[str]:
         """Return every address that was asked for, but those that are their own content."""

@@ -135,16 +135,25 @@ class Parser {
     }
   }
 
-  /** The index of the first byte that makes a range no UTF-8. */
+  /** The index up to which a range is UTF-8. */
   private badByte(from: number, to: number): number {
-    for (let end = from + 1; end <= to; end++) {
+    const valid = (end: number) => {
       try {
-        new TextDecoder('utf-8', { fatal: true }).decode(this.data.subarray(from, end), { stream: true });
+        new TextDecoder('utf-8', { fatal: true }).decode(this.data.subarray(from, end));
+        return true;
       } catch {
-        return end - 1;
+        return false;
       }
+    };
+    const whole = new TextDecoder('utf-8', { fatal: true });
+    let end = from;
+    try {
+      while (end < to) whole.decode(this.data.subarray(end, ++end), { stream: true });
+    } catch {
+      end--;
     }
-    return to - 1;
+    while (!valid(end)) end--;
+    return end;
   }
 
   private escape(): string {

@@ -29,7 +29,10 @@ function breathe(): Promise<void> {
 async function answer(): Promise<void> {
   const mine = ++run;
   showChosen();
-  if (!bundle) return;
+  if (!bundle) {
+    document.body.dataset['state'] = 'ready';
+    return;
+  }
   document.body.dataset['state'] = 'busy';
   let painted = 0;
   const progress = async (what: string, done: number, total: number) => {

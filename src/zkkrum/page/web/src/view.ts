@@ -41,7 +41,7 @@ export function showAnswer(answer: Answer, text: string, ...more: Child[]): void
 export function showProgress(what: string, done: number, total: number): void {
   const bar = element('progress', { max: `${total}`, value: `${done}`, 'aria-label': `${what} checked` });
   const words = total > 1 ? `Checking ${what}: ${done} of ${total}` : `Checking ${what}`;
-  byId('result').replaceChildren(element('div', { class: 'answer', id: 'progress' }, element('p', {}, words), bar));
+  byId('result').replaceChildren(element('div', { class: 'answer', id: 'progress', role: 'status' }, element('p', {}, words), bar));
 }
 
 /** Everything there is to say of a valid proof. */
