@@ -169,8 +169,10 @@ class TestMake:
         assert "unsafe-inline" not in head
         assert "'unsafe-eval'" not in head
 
-    def test_made_again_it_is_the_same(self, page: Path) -> None:
-        pages._script.cache_clear()
+    def test_made_again_it_is_the_same(self, page: Path, web: Workspace) -> None:
+        """From packages unpacked a second time, in another folder."""
+        web.run("build.mjs", pages.ENTRY, web.folder / "again.js")
+        assert pages._inline((web.folder / "again.js").read_text().strip()) in page.read_text()
         done = cli("page", "--check", page)
         assert done.exit_code == 0, done.output
         assert "exactly the page that this zkkrum makes" in done.output
@@ -218,19 +220,21 @@ class TestTwin:
     def test_vectors(self, twin: Twin, case: dict[str, Any], tmp_path: Path) -> None:
         """From the context to A and the statement, on the published vectors."""
         round, p = round_of(case), round_of(case).params
+        context = to_hex(case["context"])
         clients, aggregate = case["clients"], case["aggregate"]
         for i, own in enumerate([*clients, aggregate]):
-            found = twin("chain", context=case["context"], i=i, leaves=[str(leaf) for leaf in own["leaves"]])
-            assert found == own["commitment"]
-        commitments = [client["commitment"] for client in clients]
-        found = twin("statement", context=case["context"], commitments=commitments, aggregate=aggregate["commitment"])
+            found = twin("chain", context=context, i=i, leaves=[str(leaf) for leaf in own["leaves"]])
+            assert found == to_hex(own["commitment"])
+        commitments = [to_hex(client["commitment"]) for client in clients]
+        found = twin("statement", context=context, commitments=commitments, aggregate=to_hex(aggregate["commitment"]))
         assert int(found, 16) == case["statement"]
         save_round(tmp_path / "round.toml", round)
         toml = encoded((tmp_path / "round.toml").read_bytes())
-        assert twin("round", toml=toml, verdict=verdict_of(p))["context"] == case["context"]
+        assert twin("round", toml=toml, verdict=verdict_of(p))["context"] == context
         total = np.array(aggregate["sum"], dtype=np.int64)
         AggregateFile(Aggregate(total, aggregate["salt"]), 1, p.b, round.clip, ()).save(tmp_path / "a.npz")
-        assert twin("aggregate", toml=toml, npz=encoded((tmp_path / "a.npz").read_bytes())) == aggregate["commitment"]
+        found = twin("aggregate", toml=toml, npz=encoded((tmp_path / "a.npz").read_bytes()))
+        assert found == to_hex(aggregate["commitment"])
 
     def test_hash(self, twin: Twin) -> None:
         for case in VECTORS["hash"]:
@@ -270,7 +274,7 @@ class TestTwin:
 
     def test_floats(self, twin: Twin) -> None:
         rng = random.Random(10)
-        values = [0.0, -0.0, 1.0, 4.0, 0.1, 1e15, 1e16, 123456.5, 999999.5, 1e-4, 1e-5, 5e-324, 1.5e300, math.inf]
+        values = [0.0, -0.0, 1.0, 4.0, 0.1, 1e15, 1e16, 123456.5, 123457.5, -1.000005, 999999.5, 1e-4, 1e-5, 5e-324, 1.5e300, math.inf]
         values += [rng.uniform(-10, 10) * 10.0 ** rng.randrange(-25, 25) for _ in range(200)]
         for value in values:
             bits = int.from_bytes(struct.pack(">d", value), "big")
@@ -305,14 +309,19 @@ def random_round(rng: random.Random) -> Round:
         b = rng.choice((8, 10, 12, 14, 16))
         d = rng.choice((1, 7, 650, 5000))
         pack = 252 // b
-        options = {"chunk": rng.choice((None, pack, 7 * pack)), "m": rng.choice((1, 2))}
-        thresholds = {"z": Fraction(rng.randrange(1, 9), rng.randrange(1, 9)), "gamma": Fraction(0)}
-        if detection is Detection.MAD:
-            thresholds["gamma"] = Fraction(rng.randrange(0, 5), rng.randrange(1, 5))
+        gamma = Fraction(rng.randrange(0, 5), rng.randrange(1, 5)) if detection is Detection.MAD else Fraction(0)
         try:
-            acceptance = rng.choice(list(Acceptance))
             params = Params.of(
-                n, d, b, score=score, detection=detection, acceptance=acceptance, **options, **thresholds
+                n,
+                d,
+                b,
+                chunk=rng.choice((None, pack, 7 * pack)),
+                m=rng.choice((1, 2)),
+                score=score,
+                detection=detection,
+                z=Fraction(rng.randrange(1, 9), rng.randrange(1, 9)),
+                gamma=gamma,
+                acceptance=rng.choice(list(Acceptance)),
             )
         except InputError:
             continue
@@ -411,14 +420,18 @@ def damaged_values(rng: random.Random, original: bytes) -> bytes:
 
 class TestGenuine:
     @pytest.mark.parametrize("name", ["malicious", "honest", "sharded", "chained"])
-    def test_verified(self, fresh: Tab, toolchain: Toolchain, request: pytest.FixtureRequest, name: str) -> None:
+    def test_verified(
+        self, fresh: Tab, toolchain: Toolchain, request: pytest.FixtureRequest, tmp_path: Path, name: str
+    ) -> None:
         case: Example = request.getfixturevalue(name)
         word, text = dropped(fresh, "#bundle", case.bundle)
         checked = verify(case.bundle, toolchain)
         assert (word, text) == ("VERIFIED", checked.statement)
         assert "agrees with itself" in fresh.text("#result")
+        # A zip: of a dropped folder Chromium hides the files whose names not every system can have, such as <b>.json.
+        archive = Path(shutil.make_archive(str(tmp_path / "published"), "zip", case.home.commitments))
         for place, path in (
-            ("#commitments", case.home.commitments),
+            ("#commitments", archive if name == "chained" else case.home.commitments),
             ("#round", case.home.round_file),
             ("#aggregate", case.proved.aggregate),
         ):
@@ -488,17 +501,18 @@ def test_tampered(
     monkeypatch.chdir(tmp_path)  # paths in reasons are then names
     forgery = Forgery(genuine.bundle, Path("bundle"))
     case.edit(forgery)
-    if case.name != "no JSON":
-        forgery.done(fix=case.fix)
-    options: dict[str, Path] = {}
+    forgery.done(fix=case.fix)
+    if case.text:
+        Path("bundle", "manifest.json").write_text(case.text)
+    commitments = round_file = None
     if "commitments" in case.compared:
-        options["commitments"] = Path(shutil.copytree(genuine.home.commitments, "commitments"))
+        commitments = Path(shutil.copytree(genuine.home.commitments, "commitments"))
     if "round" in case.compared:
-        options["round_file"] = Path(shutil.copyfile(genuine.home.round_file, "round.toml"))
-    checked = verify(Path("bundle"), toolchain, **options)
+        round_file = Path(shutil.copyfile(genuine.home.round_file, "round.toml"))
+    checked = verify(Path("bundle"), toolchain, commitments=commitments, round_file=round_file)
     assert not checked.ok
     assert case.reason in checked.reason
-    outside = [tmp_path / path for path in options.values()]
+    outside = [tmp_path / path for path in (commitments, round_file) if path]
     if outside:
         fresh.eval("document.body.dataset.state = 'waiting'")
         fresh.drop("h1", outside)
@@ -687,7 +701,7 @@ class TestPage:
             "document.querySelectorAll('input[type=file]').forEach((input) =>"
             "input.addEventListener('click', (event) => { event.preventDefault(); window.opened.push(input.id) }))"
         )
-        for _ in range(9):
+        for _ in range(7):
             fresh.press("Tab", 9)
             if fresh.eval("document.activeElement.dataset.input"):
                 fresh.press("Enter", 13, "\r")
@@ -729,7 +743,7 @@ class TestPage:
         within = "e.getBoundingClientRect().right <= innerWidth + 1 || e.closest('.wide')"
         assert fresh.eval(f"[...document.querySelectorAll('body *')].every((e) => {within})")
         pixels = image.imread(io.BytesIO(fresh.screenshot()))[:, :, :3]
-        assert pixels.shape[1] == width
+        assert width - 20 < pixels.shape[1] <= width  # but for a scroll bar
         corner = pixels[2, 2].mean()
         assert corner > 0.95 if scheme == "light" else corner < 0.15
         assert np.abs(pixels - corner).max() > 0.7

@@ -85,7 +85,9 @@ class Case:
     fix
         Whether the adversary makes hashes and names fit.
     compared
-        What it is compared with, of the genuine round: ``commitments``, ``round`` or ``aggregate``.
+        What it is compared with, of the genuine round: ``commitments`` or ``round``.
+    text
+        What stands in the place of the manifest.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Case:
     source: Literal["malicious", "sharded"] = "malicious"
     fix: bool = True
     compared: tuple[str, ...] = field(default=())
+    text: str = ""
 
 
 def _flip(name: str, offset: int) -> Edit:
@@ -138,12 +141,17 @@ def _all(*edits: Edit) -> Edit:
     return edit
 
 
+def _drop(name: str) -> Edit:
+    return lambda forgery: forgery.drop(name)
+
+
 def _verdict(**changes: Any) -> Edit:
     return _all(lambda forgery: forgery.manifest["verdict"].update(changes), Forgery.fix_accepted)
 
 
 def _swapped_roster(forgery: Forgery) -> None:
-    forgery.manifest["round"]["roster"] = ["bob", "alice", *CLIENTS[2:]]
+    alice, bob, carol, dave, eve = CLIENTS
+    forgery.manifest["round"]["roster"] = [alice, bob, dave, carol, eve]
     for entry, client in zip(forgery.manifest["commitments"], forgery.manifest["round"]["roster"], strict=True):
         entry["client"] = client
 
@@ -204,7 +212,7 @@ CASES = [
     Case("client twice", _claim("round", "roster", 1, value="alice"), "clients must be distinct, found 'alice' and"),
     Case("client of markup", _claim("round", "roster", 1, value="</b>"), "roster: '</b>' is not usable as a file name"),
     # The manifest
-    Case("no JSON", lambda f: (f.path / "manifest.json").write_text("{"), "EOF while parsing", fix=False),
+    Case("no JSON", _all(), "manifest: file: Invalid JSON: EOF while parsing an object at line 1 column 1", text="{"),
     Case("field missing", _remove("verdict", "selected"), "manifest: verdict.selected: Field required"),
     Case("field too many", _claim("round", "parameters", "q", value=1), "Extra inputs are not permitted"),
     Case("wrong type", _claim("verdict", "malicious", value=1), "verdict.malicious: Input should be a valid boolean"),
@@ -226,7 +234,7 @@ CASES = [
     ),
     Case("flagged twice", _claim("verdict", "flagged", value=["eve", "eve"]), "a client is named twice"),
     # Shards
-    Case("shard lost", lambda f: [f.drop(name) for name in shard_files(1)], "makes 3, found 2", "sharded"),
+    Case("shard lost", _all(_drop(PROOFS[1]), _drop(INPUTS[1])), "makes 3, found 2", "sharded"),
     Case("shard's file lost", lambda f: (f.path / PROOFS[2]).unlink(), "No such file", "sharded", fix=False),
     Case("shard repeated", lambda f: f.copy_within(shard_files(0), shard_files(1)), "shard 1: the chain is", "sharded"),
     Case("shards' proofs swapped", lambda f: f.swap(PROOFS[0], PROOFS[1]), "shard 0: bb refutes it", "sharded"),

@@ -48,10 +48,10 @@ export function compare(a: string, b: string): number {
 /** Python's `repr` of a float. */
 export function floatRepr(x: number): string {
   if (!Number.isFinite(x)) return special(x);
+  if (Object.is(x, -0)) return '-0.0';
   const [digits, exponent] = scientific(x.toExponential());
   if (exponent < -4 || exponent >= 16) return `${digits}${exponentOf(exponent)}`;
   const plain = String(x);
-  if (plain.includes('e')) return `0.${'0'.repeat(-exponent - 1)}${digits.replace(/[-.]/g, '')}`.replace(/^/, x < 0 ? '-' : '');
   return plain.includes('.') ? plain : `${plain}.0`;
 }
 
@@ -59,9 +59,15 @@ export function floatRepr(x: number): string {
 export function general(x: number): string {
   if (!Number.isFinite(x)) return special(x);
   if (x === 0) return Object.is(x, -0) ? '-0' : '0';
-  const [digits, exponent] = scientific(x.toExponential(5));
+  const [digits, exponent] = sixDigits(x);
   const trimmed = (text: string) => (text.includes('.') ? text.replace(/\.?0+$/, '') : text);
-  return exponent < -4 || exponent >= 6 ? `${trimmed(digits)}${exponentOf(exponent)}` : trimmed(x.toFixed(5 - exponent));
+  return exponent < -4 || exponent >= 6 ? `${trimmed(digits)}${exponentOf(exponent)}` : trimmed(Number(`${digits}e${exponent}`).toFixed(5 - exponent));
+}
+
+/** Six significant digits and the exponent, ties to even as Python has them; JavaScript rounds ties away from zero. */
+function sixDigits(x: number): [string, number] {
+  const tie = /^(-?\d\.\d{4}[02468])50*e(.*)$/.exec(x.toExponential(100));
+  return tie ? [tie[1]!, Number(tie[2])] : scientific(x.toExponential(5));
 }
 
 function special(x: number): string {
