@@ -10,7 +10,7 @@ import { type Folder } from './folder';
 import { MANIFEST } from './form';
 import { type Made } from './keys';
 import { type Outside, verify } from './verify';
-import { byId, details, element, showAnswer, showProgress } from './view';
+import { byId, details, showAnswer, showProgress } from './view';
 
 // Before anything changes the document: the file is written as browsers write documents, so this is the file.
 const source = `<!doctype html>${document.documentElement.outerHTML}`;
@@ -44,7 +44,7 @@ async function answer(): Promise<void> {
   try {
     const found = await verify(bundle, tools, outside, progress);
     if (mine !== run) return;
-    if (found.ok) showAnswer('valid', found.statement, ...details(found));
+    if (found.ok) showAnswer('valid', found.statement, '', ...details(found));
     else showAnswer('invalid', found.reason);
   } catch (error) {
     if (mine !== run) return;
@@ -55,7 +55,7 @@ async function answer(): Promise<void> {
 
 function undecided(error: unknown): void {
   if (error instanceof InputError) {
-    showAnswer('undecided', error.message, ...(error.hint ? [element('p', { class: 'hint' }, error.hint)] : []));
+    showAnswer('undecided', error.message, error.hint);
   } else {
     showAnswer('undecided', `the browser could not go on: ${error instanceof Error ? error.message : String(error)}`);
   }

@@ -29,10 +29,11 @@ export function byId(id: string): HTMLElement {
 export const ANSWERS = { valid: 'VERIFIED', invalid: 'INVALID', undecided: 'NOT DECIDED' } as const;
 export type Answer = keyof typeof ANSWERS;
 
-/** Show an answer, in words, and what stands behind it. */
-export function showAnswer(answer: Answer, text: string, ...more: Child[]): void {
+/** Show an answer in words, with what to do next, and what stands behind it. */
+export function showAnswer(answer: Answer, text: string, hint = '', ...more: Child[]): void {
   const heading = element('h2', { id: 'answer', tabindex: '-1' }, ANSWERS[answer]);
   const box = element('div', { class: `answer ${answer}` }, heading, element('p', { id: 'reason' }, text));
+  if (hint) box.append(element('p', { class: 'hint' }, hint));
   byId('result').replaceChildren(box, ...more);
   heading.focus();
 }
