@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, say
-from zkkrum.errors import EXIT_INVALID, InputError
+from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say
+from zkkrum.errors import EXIT_DIFFERENT, InputError
 from zkkrum.files import write_whole
 from zkkrum.page import make as pages
 from zkkrum.proof.bundle import read_manifest
@@ -52,10 +52,10 @@ def page(
     """Write one HTML file that verifies bundles in any browser, offline.
 
     It knows the verification keys of the shipped table, and those of the shapes of --shape and --bundle; of another
-    shape it says that it cannot decide. --check exits with 1 if a file is not the page that this zkkrum makes.
+    shape it says that it cannot decide. --check exits with 9 if a file is not the page that this zkkrum makes.
     """
-    if check and (rounds or bundles):
-        raise click.UsageError("--check takes the shapes from the file: give it without --shape and --bundle")
+    if check:
+        refuse_together("--check writes nothing, and takes the shapes from the file", "out", "rounds", "bundles")
     with Toolchain.find(notify=say) as tools:
         if check:
             reason = pages.check(check, tools, say)
@@ -63,7 +63,7 @@ def page(
                 print_json({"ok": not reason, "reason": reason})
             else:
                 click.echo(f"{check}: {reason or 'exactly the page that this zkkrum makes'}")
-            context.exit(EXIT_INVALID if reason else 0)
+            context.exit(EXIT_DIFFERENT if reason else 0)
         shapes = [*(load_round(path).params for path in rounds), *map(_params_of, bundles)]
         made = pages.make(shapes, tools, say)
     write_whole(out, made)

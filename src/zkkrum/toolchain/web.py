@@ -5,18 +5,16 @@ Must not know what the scripts do.
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from zkkrum.errors import ResourceError, ToolMissingError
-from zkkrum.files import explained
+from zkkrum.files import ScratchFolder, explained
 from zkkrum.toolchain import process
-from zkkrum.toolchain.provision import NODE_HINT, Node, find_node
+from zkkrum.toolchain.provision import NODE_HINT, Node, find_node, npm_environment
 
 NPM_FLAGS = ("--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--no-update-notifier")
 
@@ -77,16 +75,15 @@ def workspace(
     node = find_node()
     if not node.npm:
         raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
-    with tempfile.TemporaryDirectory(prefix="zkkrum-web-") as scratch:
+    with ScratchFolder() as scratch:
         folder = Path(scratch) / "web"
         with explained(folder):
             shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("node_modules"))
         if notify:
             notify("unpacking the pinned packages of the page (about 60 MB to download the first time)")
-        path = f"{node.command.parent}{os.pathsep}{os.environ.get('PATH', '')}"
         omitted = () if development else ("--omit=dev",)
         command = (*node.npm, "ci", *NPM_FLAGS, *omitted, "--loglevel=error")
-        done = process.run(command, cwd=folder, env={"PATH": path})
+        done = process.run(command, cwd=folder, env=npm_environment(node, Path(scratch)))
         if done.code:
             error = process.failure("npm ci", done)
             if isinstance(error, ResourceError):

@@ -14,7 +14,7 @@ import { Problem, integer, listOf, text, validate } from './schema';
 import { ascii, first, floatRepr } from './text';
 
 const LAYOUT_BYTES_MAX = 16 * 2 ** 20;
-const DTYPES = ['float16', 'float32', 'float64'];
+const DTYPES = ['float16', 'bfloat16', 'float32', 'float64'];
 
 /** Poseidon2 of words. */
 export type Hash = (words: readonly Bytes[]) => Promise<Bytes>;
