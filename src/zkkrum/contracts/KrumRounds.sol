@@ -121,9 +121,9 @@ contract KrumRounds {
 
     /// @dev How far somebody's proof of a sharded round has come. Nobody else can touch it.
     struct Claim {
-        /// @dev Hash of ρ, x, s'; zero: not begun.
+        /// @dev SHA-256 of ρ, x, s'; zero: not begun.
         bytes32 challenges;
-        /// @dev Hash of the n + 1 commitment chains over the chunks so far; zero before the first.
+        /// @dev SHA-256 of the n + 1 commitment chains over the chunks so far; zero before the first.
         bytes32 chains;
         /// @dev Link at which the last proved shard ends; zero before the first, which starts at FIRST_LINK.
         bytes32 link;
@@ -281,6 +281,9 @@ contract KrumRounds {
     /// @dev Positive infinity in binary64; the patterns of positive finite numbers are those in (0, INFINITY).
     uint64 private constant INFINITY = 0x7ff0000000000000;
 
+    /// @dev SHA-256 of nothing: a chain without the precompile would answer zeros.
+    bytes32 private constant EMPTY_SHA256 = 0xe3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855;
+
     /// @notice Chunks, hence leaves of a client: with one, a round has one proof.
     uint256 public immutable CHUNKS;
     IVerifier private immutable ROUND;
@@ -334,6 +337,7 @@ contract KrumRounds {
         address operator,
         address vetoer
     ) {
+        if (sha256("") != EMPTY_SHA256) revert Sha256Failed();
         _checkConstants(circuit);
         SCORE = circuit.score;
         DETECTION = circuit.detection;
@@ -599,7 +603,7 @@ contract KrumRounds {
             _proveShard(shards[k], context, next, heads, inputs);
             ++next;
         }
-        claim.chains = keccak256(abi.encodePacked(heads));
+        claim.chains = _sha256(heads);
         claim.link = inputs[inputs.length - 1];
         claim.next = next;
         emit ShardsProved(roundId, msg.sender, next);
@@ -796,10 +800,10 @@ contract KrumRounds {
 
     /// @notice How far somebody's claim has come, for whoever wants to go on with it.
     /// @return outcome The round's; a claim goes on only while it is `None`.
-    /// @return challenges Hash (Keccak-256) of its challenges; zero: none was begun.
+    /// @return challenges SHA-256 of its challenges; zero: none was begun.
     /// @return next Shards proved.
     /// @return link Where the next shard starts.
-    /// @return chains Hash (Keccak-256) of its chains; zero before the first shard.
+    /// @return chains SHA-256 of its chains; zero before the first shard.
     function claimOf(bytes32 roundId, address sender)
         external
         view
@@ -938,8 +942,8 @@ contract KrumRounds {
         return word;
     }
 
-    function _hash(bytes32[] calldata words) private pure returns (bytes32) {
-        return keccak256(abi.encodePacked(words));
+    function _hash(bytes32[] calldata words) private view returns (bytes32) {
+        return sha256(abi.encodePacked(words));
     }
 
     /// @dev Copies words into an array, from an index on; they must fit.
@@ -955,7 +959,7 @@ contract KrumRounds {
             mstore(free, context)
             mstore(add(free, 0x20), i)
             mstore(add(free, 0x40), leaf)
-            ok := and(eq(returndatasize(), 0x20), staticcall(gas(), 2, free, 0x60, 0, 0x20))
+            ok := staticcall(gas(), 2, free, 0x60, 0, 0x20)
             head := mload(0)
         }
         if (!ok) revert Sha256Failed();
@@ -967,22 +971,24 @@ contract KrumRounds {
         assembly ("memory-safe") {
             mstore(0, head)
             mstore(0x20, leaf)
-            ok := and(eq(returndatasize(), 0x20), staticcall(gas(), 2, 0, 0x40, 0, 0x20))
+            ok := staticcall(gas(), 2, 0, 0x40, 0, 0x20)
             next := mload(0)
         }
         if (!ok) revert Sha256Failed();
     }
 
-    /// @dev SHA-256(context, commitments, A) mod P.
-    function _statement(bytes32[] memory stated) private view returns (bytes32 statement) {
+    function _sha256(bytes32[] memory words) private view returns (bytes32 digest) {
         bool ok;
         assembly ("memory-safe") {
-            let size := mul(mload(stated), 0x20)
-            ok := and(eq(returndatasize(), 0x20), staticcall(gas(), 2, add(stated, 0x20), size, 0, 0x20))
-            statement := mload(0)
+            ok := staticcall(gas(), 2, add(words, 0x20), mul(mload(words), 0x20), 0, 0x20)
+            digest := mload(0)
         }
         if (!ok) revert Sha256Failed();
-        return bytes32(uint256(statement) % P);
+    }
+
+    /// @dev SHA-256(context, commitments, A) mod P.
+    function _statement(bytes32[] memory stated) private view returns (bytes32) {
+        return bytes32(uint256(_sha256(stated)) % P);
     }
 
     // ----------------------------------------------------------------------------------------------- internals: terms
