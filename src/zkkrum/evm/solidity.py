@@ -14,6 +14,7 @@ from importlib.resources import files
 from typing import Any, TypeAlias
 
 from zkkrum.protocol.params import Params
+from zkkrum.toolchain import cache
 
 Solc = Callable[[dict[str, Any]], dict[str, Any]]
 """Compiles a standard-JSON input; raises if a source does not compile."""
@@ -106,18 +107,50 @@ def standard_json(sources: Mapping[str, str], runs: int, *, via_ir: bool) -> dic
     }
 
 
-def compile_input(solc: Solc, wanted: dict[str, Any]) -> dict[str, Contract]:
+def compile_input(solc: Solc, wanted: dict[str, Any], *, fresh: bool = False) -> dict[str, Contract]:
     """Compile and return the contracts by name, interfaces included (their code is empty).
 
-    The compiler is pinned and deterministic, so this process compiles the same input once.
+    The compiler is pinned and deterministic, so the same input is compiled once, and its output kept in the cache.
+
+    Parameters
+    ----------
+    solc
+        See `Solc`.
+    wanted
+        solc's standard-JSON input.
+    fresh
+        Whether to compile it whatever the cache says, and take nothing from it.
     """
-    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    pins = files("zkkrum").joinpath("toolchain", "node", "package-lock.json").read_bytes()
+    key = hashlib.sha256(pins + json.dumps(wanted).encode()).hexdigest()
+    if fresh:
+        return _contracts(solc(wanted))
     if key not in _compiled:
-        _compiled[key] = _contracts(solc(wanted))
+        _compiled[key] = _contracts(_kept(key) or _keep(key, solc(wanted)))
     return dict(_compiled[key])
 
 
 _compiled: dict[str, dict[str, Contract]] = {}
+FOLDER = "solidity"
+
+
+def _kept(key: str) -> dict[str, Any] | None:
+    """Return solc's output from the cache, if it is whole: it begins with its own SHA-256."""
+    for path in cache.find(FOLDER, key):
+        try:
+            digest, _, output = path.read_bytes().partition(b"\n")
+        except OSError:
+            continue
+        if hashlib.sha256(output).hexdigest().encode() == digest:
+            found: dict[str, Any] = json.loads(output)
+            return found
+    return None
+
+
+def _keep(key: str, output: dict[str, Any]) -> dict[str, Any]:
+    data = json.dumps({"contracts": output["contracts"]}).encode()
+    cache.write(cache.place(FOLDER, key), hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    return output
 
 
 def _contracts(output: dict[str, Any]) -> dict[str, Contract]:
@@ -153,9 +186,9 @@ def verifier_input(text: str) -> dict[str, Any]:
     return standard_json({VERIFIER_SOURCE: text}, VERIFIER_RUNS, via_ir=False)
 
 
-def compile_rounds(solc: Solc, more: Mapping[str, str] | None = None) -> dict[str, Contract]:
+def compile_rounds(solc: Solc, more: Mapping[str, str] | None = None, *, fresh: bool = False) -> dict[str, Contract]:
     """Compile `KrumRounds` and what stands beside it, and more sources of a caller that may import them."""
-    return compile_input(solc, rounds_input(more))
+    return compile_input(solc, rounds_input(more), fresh=fresh)
 
 
 def demo_sources() -> dict[str, str]:
@@ -163,7 +196,7 @@ def demo_sources() -> dict[str, str]:
     return {name: source(name) for name in DEMO_SOURCES}
 
 
-def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contract]]:
+def compile_verifier(solc: Solc, text: str, *, fresh: bool = False) -> tuple[Contract, dict[str, Contract]]:
     """Compile a verifier that bb rendered.
 
     Returns
@@ -171,7 +204,7 @@ def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contrac
     Contract, dict of Contract
         The verifier, and the libraries to deploy first and link (none but for the plain one).
     """
-    compiled = compile_input(solc, verifier_input(text))
+    compiled = compile_input(solc, verifier_input(text), fresh=fresh)
     verifier = compiled[VERIFIER_CONTRACT]
     return verifier, {name: compiled[name] for name in verifier.links}
 

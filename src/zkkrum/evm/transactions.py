@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from zkkrum.evm.solidity import Encodable, encode_call
 from zkkrum.proof.statement import PublicChallenge
 from zkkrum.protocol.challenge import FIRST_LINK
+from zkkrum.protocol.commitment import statement
 from zkkrum.protocol.field import to_bytes
 from zkkrum.protocol.params import Round
 
@@ -125,6 +126,20 @@ class Evidence:
         """Return the call that ends a claim."""
         heads = self.heads(self.round.params.chunks)
         return Call("conclude", (self._round_id, self.challenges, heads, self.proof, self.outputs))
+
+    def questions(self, commitments: Sequence[bytes]) -> list[tuple[str, bytes, list[int]]]:
+        """Return what the contract asks each of its verifiers first: the verifier's name, proof and public inputs."""
+        stated = statement(self.round.context, commitments, self.aggregate)
+        if self.public is None:
+            return [("round", self.proof, [stated, *self.leaves[0], *self.outputs])]
+        last = self.round.params.chunks - 1
+        places = {"shard": 0} | ({"lastShard": last} if self.round.params.d % self.round.params.chunk else {})
+        shards = [
+            (name, self.shard_proofs[t], [*self.challenges, *self.leaves[t], self.links[t], self.links[t + 1]])
+            for name, t in places.items()
+        ]
+        top = [stated, *self.challenges, self.links[-1], *self.outputs]
+        return [*shards, ("verdict", self.proof, top)]
 
     def calls(self, batch: int, start: int = 0) -> list[Call]:
         """Return the calls that prove the verdict, so many shards each; from shard ``start`` on if that is not 0."""

@@ -74,8 +74,10 @@ def gates_of(params: Params, tools: Toolchain) -> dict[str, int]:
     return {NAMES[form][key]: gates(build(circuit, tools), tools) for key, circuit in form.circuits(params).items()}
 
 
-def render(params: Params, keys: Mapping[str, bytes], tools: Toolchain, *, optimized: bool = True) -> list[Verifier]:
-    """Render and compile the verifiers of a shape from its keys by file name.
+def render(
+    params: Params, keys: Mapping[str, bytes], tools: Toolchain, *, optimized: bool = True, fresh: bool = False
+) -> list[Verifier]:
+    """Render and compile the verifiers of a shape from its keys by file name; ``fresh``: taking nothing from the cache.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def render(params: Params, keys: Mapping[str, bytes], tools: Toolchain, *, optim
 
     def one(key: bytes) -> tuple[str, Contract, dict[str, Contract]]:
         text = tools.bb.write_solidity_verifier(key, optimized=optimized)
-        return text, *compile_verifier(tools.solc, text)
+        return text, *compile_verifier(tools.solc, text, fresh=fresh)
 
     found = []
     for file, (text, contract, libraries) in _all(keys, one).items():
