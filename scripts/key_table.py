@@ -15,45 +15,17 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import product
 
 from zkkrum.proof.build import build, verification_key
 from zkkrum.proof.circuit import Circuit
 from zkkrum.proof.form import VK, Form
 from zkkrum.proof.keys import TABLE
+from zkkrum.proof.shapes import LENET5, common_circuits
 from zkkrum.protocol.forecast import default_chunk
-from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.params import Params
 from zkkrum.toolchain import Toolchain
-
-CLIENTS = (5, 6, 10, 20)
-DIGITS, LENET5 = 650, 61_706
-"""Coordinates of softmax regression on the digits, and of LeNet-5."""
-COORDINATES = (DIGITS, 100, 540)
-BITS = (8, 12, 14)
-
-
-def shapes() -> Iterator[Params]:
-    """Yield the parameters of the common rounds."""
-    for n, d, b in product(CLIENTS, COORDINATES, BITS):
-        yield Params.of(n, d, b)
-    for score, b in product(Score, BITS):  # the original's example
-        yield Params.of(6, 2, b, score=score, detection=Detection.BRACKETS)
-    for b in BITS:
-        yield Params.of(10, LENET5, b)
-
-
-def common() -> list[Circuit]:
-    """Return the circuits in the table: one for a round that fits 2^15; all of a sharded LeNet-5 round."""
-    found: dict[str, Circuit] = {}
-    for whole in shapes():
-        params = replace(whole, chunk=default_chunk(whole))
-        form = Form.of(params)
-        if form is Form.ROUND or params.d == LENET5:
-            found |= {circuit.key_id: circuit for circuit in form.circuits(params).values()}
-    return list(found.values())
 
 
 def samples() -> list[Circuit]:
@@ -82,7 +54,7 @@ def read() -> dict[str, str]:
 
 def stale() -> bool:
     """Tell whether the table is not the one of the current sources. Needs no tools."""
-    return set(read()) != {circuit.key_id for circuit in common()}
+    return set(read()) != {circuit.key_id for circuit in common_circuits()}
 
 
 def main() -> int:
@@ -91,7 +63,7 @@ def main() -> int:
     options = parser.parse_args()
     with Toolchain.find(notify=print) as tools:
         if not options.check:
-            found = table(common(), tools)
+            found = table(common_circuits(), tools)
             TABLE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{TABLE}: {len(found)} keys")
             return 0

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from zkkrum.rounds.models import load_model, save_model, subject_of
     from zkkrum.rounds.parties import Terms, commit_update, open_round
     from zkkrum.rounds.run import Run
+    from zkkrum.rounds.tensors import BFLOAT16, widen
     from zkkrum.rounds.updates import Update, flatten, load_update, save_update, unflatten
     from zkkrum.toolchain import Toolchain
 
 _HOMES = {
     "Audit": "proof.audit",
+    "BFLOAT16": "rounds.tensors",
     "Detection": "protocol.params",
     "Krum": "protocol.krum",
     "Material": "proof.material",
@@ -63,8 +65,10 @@ _HOMES = {
     "subject_of": "rounds.models",
     "unflatten": "rounds.updates",
     "verify_bundle": "proof.verify:verify",
+    "widen": "rounds.tensors",
 }
 __all__ = [
+    "BFLOAT16",
     "Audit",
     "Detection",
     "Krum",
@@ -96,6 +100,7 @@ __all__ = [
     "subject_of",
     "unflatten",
     "verify_bundle",
+    "widen",
 ]
 
 

@@ -25,7 +25,7 @@ EXIT_CODES = {
     6: "a tool failed; its log is kept and named",
     7: "out of memory, disk or processes, or no cache that can be written and trusted",
     EXIT_UNEXPECTED: "verify --expect: the proof is valid, but of the other verdict",
-    EXIT_DIFFERENT: "export --check: the folder is not what this zkkrum renders",
+    EXIT_DIFFERENT: "--check: the folder or page is not what this zkkrum makes",
     EXIT_GAP: "audit: what was proved verifies, but some rounds were not proved",
     EXIT_BUG: "a bug: please report it",
     EXIT_INTERRUPTED: "interrupted",

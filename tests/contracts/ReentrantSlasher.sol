@@ -17,8 +17,17 @@ contract ReentrantSlasher is ISlasher {
         _callback = callback;
     }
 
-    function slashOperator(address, SlashingParams calldata) external {
-        ++calls;
+    function slashOperator(address, SlashingParams calldata)
+        external
+        returns (uint256 slashId, uint256[] memory shares)
+    {
+        slashId = ++calls;
+        shares = new uint256[](1);
+        shares[0] = 1;
         (succeeded, answer) = msg.sender.call(_callback);
+    }
+
+    function isOperatorSlashable(address, OperatorSet memory) external pure returns (bool) {
+        return true;
     }
 }

@@ -688,6 +688,16 @@ class TestAggregateFile:
             ("layout", np.frombuffer(b'[["w", [7], "float32"]]', np.uint8), f"expected tensors of {D} values"),
             ("layout", np.frombuffer(b'[["w", [-60], "float32"]]', np.uint8), "layout: expected tensors"),
             ("layout", np.frombuffer(b"[[", np.uint8), "layout: "),
+            (
+                "layout",
+                np.frombuffer(b'[["w", [20], "float32"], ["b", [40], "float32"]]', np.uint8),
+                "names in ascending order",
+            ),
+            (
+                "layout",
+                np.frombuffer(b'[["w", [20], "float32"], ["w", [40], "float32"]]', np.uint8),
+                "names in ascending order",
+            ),
             ("more", np.zeros(3), "expected arrays bits, clip, count, layout, salt, sum"),
         ],
     )

@@ -1,26 +1,37 @@
-"""The contract as a state machine: real compiler and EVM, a stub for the verifier."""
+"""The contract as a state machine: opening, committing, voiding, slashing, roles. Real EVM, stub verifiers.
+
+How a verdict is proved stands in test_contract_verdicts.py; random sequences of calls in test_contract_machine.py.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 import pytest
 
-from support.onchain import OWNER, STRANGER, VETOER, Bench, addresses, bench, commitment, compiled
+from support.onchain import (
+    OWNER,
+    SHARDED,
+    STRANGER,
+    VETOER,
+    WHOLE,
+    Bench,
+    addresses,
+    bench,
+    commitments,
+    compiled,
+    refused,
+)
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
-from zkkrum.evm.rounds import Outcome, Rounds, Slashing, clip_bits
+from zkkrum.evm.rounds import DAY, DEFAULT_SCHEDULE, DEFAULT_SLASHING, NOBODY, Outcome, Schedule, Slashing, clip_bits
 from zkkrum.evm.solidity import Contract, circuit_words
-from zkkrum.protocol.field import P
-from zkkrum.protocol.params import BITS, Detection, Params, Round, Score
+from zkkrum.protocol.params import BITS, Acceptance, Detection, Params, Score
 from zkkrum.toolchain import Toolchain
 
-PARAMS = Params.of(n=5, d=8)
 HONEST = (0, 0, 0b1)
 FLAGGED = (1, 0b01100, 0b1)
 
@@ -30,19 +41,9 @@ def contracts(toolchain: Toolchain) -> dict[str, Contract]:
     return compiled(toolchain)
 
 
-@pytest.fixture
-def b(contracts: dict[str, Contract]) -> Bench:
-    return bench(contracts, PARAMS)
-
-
-@contextmanager
-def refused(error: str, *arguments: Any) -> Iterator[None]:
-    """Expect a revert with this custom error, and these arguments if any are given."""
-    with pytest.raises(RevertError) as caught:
-        yield
-    assert caught.value.error == error, str(caught.value)
-    if arguments:
-        assert caught.value.arguments == arguments
+@pytest.fixture(params=[WHOLE, SHARDED], ids=["whole", "sharded"])
+def b(contracts: dict[str, Contract], request: pytest.FixtureRequest) -> Bench:
+    return bench(contracts, request.param)
 
 
 # Context: the contract and the package compute the same
@@ -63,7 +64,7 @@ def random_params(rng: random.Random) -> Params:
         d, m = rng.randrange(1, 2**31), rng.randint(1, n - f)
         chunk = 252 // b * rng.randint(1, 10**6)
         try:
-            return Params(n, d, b, chunk, f, m, score, detection, z, gamma)
+            return Params(n, d, b, chunk, f, m, score, detection, z, gamma, rng.choice(list(Acceptance)))
         except InputError:
             continue
 
@@ -72,32 +73,26 @@ def random_params(rng: random.Random) -> Params:
 def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contract], seed: int) -> None:
     rng = random.Random(seed)
     params = random_params(rng)
-    chain = Chain(chain_id=rng.choice([1, 31_337, 2**64 - 1]))
-    slasher = Deployed.create(chain, contracts["MockSlasher"], OWNER, Slashing().avs)
-    verifier = Deployed.create(chain, contracts["StubVerifier"], OWNER)
-    rounds = Rounds.deploy(chain, contracts["KrumRounds"], params, verifier.address, slasher.address, OWNER, VETOER)
-    assert rounds.contract.view("constants") == circuit_words(params)
-    round = Round(
-        params,
+    b = bench(contracts, params, chain=Chain(chain_id=rng.choice([1, 31_337, 2**64 - 1])))
+    assert b.rounds.contract.view("constants") == circuit_words(params)
+    assert b.rounds.contract.view("CHUNKS") == params.chunks
+    round = b.round(
         clip=rng.choice([5e-324, 1.0, 1.7976931348623157e308, rng.lognormvariate(0, 10)]),
         roster=tuple(f"0x{x:040x}" for x in (rng.randrange(1, 2**160) for _ in range(params.n))),
-        round_id=rng.randbytes(32),
         subject=rng.randbytes(32),
-        chain_id=chain.chain_id,
-        contract=rounds.address,
     )
     arguments = (round.round_id, clip_bits(round.clip), list(round.roster), round.subject)
-    assert rounds.contract.view("contextOf", *arguments) == round.context
-    receipt = rounds.open(round)
-    assert int.from_bytes(receipt.output, "big") == round.context
-    [(name, event)] = rounds.contract.events(receipt)
+    assert b.rounds.contract.view("contextOf", *arguments) == round.context
+    receipt = b.rounds.open(round)
+    assert receipt.output == round.context
+    [(name, event)] = b.rounds.contract.events(receipt)
     assert name == "RoundOpened"
     assert event["context"] == round.context
     assert event["roster"] == list(round.roster)
-    shown = rounds.contract.view("roundOf", round.round_id)
+    shown = b.rounds.contract.view("roundOf", round.round_id)
     assert shown["context"] == round.context
     assert shown["roster"] == list(round.roster)
-    assert shown["commitments"] == [0] * params.n
+    assert shown["commitments"] == [bytes(32)] * params.n
 
 
 # Construction
@@ -108,24 +103,27 @@ def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contr
     [
         ("n", 2), ("n", 254), ("d", 0), ("d", 2**31), ("b", 9), ("b", 6), ("b", 18), ("chunk", 0), ("chunk", 22),
         ("f", 2), ("f", 2**32 - 1), ("m", 0), ("m", 5), ("zDenominator", 0), ("gammaDenominator", 0),
-        ("score", bytes(32)), ("detection", bytes(32)),
+        ("score", bytes(32)), ("detection", bytes(32)), ("acceptance", bytes(32)),
     ],
 )  # fmt: skip
 def test_constants_out_of_bounds_are_refused(b: Bench, field: str, value: Any) -> None:
-    words = circuit_words(PARAMS) | {field: value}
+    words = circuit_words(b.params) | {field: value}
     with refused("BadConstants"):
         create(b, words=words)
 
 
 def slashing(b: Bench, **changes: Any) -> dict[str, Any]:
-    terms: dict[str, Any] = b.rounds.contract.view("slashingTerms")
-    return terms | changes
+    told: dict[str, Any] = b.rounds.contract.view("slashing")
+    return told | changes
 
 
-def create(b: Bench, *, words: Any = None, terms: Any = None, verifier: str = "", roles: Any = None) -> Deployed:
+def create(
+    b: Bench, *, words: Any = None, told: Any = None, times: Any = None, roles: Any = None, **which: Any
+) -> Deployed:
     roles = roles or (OWNER, VETOER)
-    arguments = (verifier or b.verifier.address, words or circuit_words(PARAMS), terms or slashing(b), *roles)
-    return Deployed.create(b.chain, b.rounds.contract.contract, OWNER, *arguments)
+    verifiers = b.rounds.contract.view("verifiers") | which
+    arguments = (verifiers, words or circuit_words(b.params), told or slashing(b), times or DEFAULT_SCHEDULE.words())
+    return Deployed.create(b.chain, b.rounds.contract.contract, OWNER, *arguments, *roles)
 
 
 LOW, HIGH = "0x" + "01" * 20, "0x" + "02" * 20
@@ -135,44 +133,82 @@ LOW, HIGH = "0x" + "01" * 20, "0x" + "02" * 20
     "changes",
     [
         {"slasher": STRANGER},
-        {"avs": "0x" + "00" * 20},
-        {"challengeDelay": 0},
-        {"challengeDelay": 365 * 86400 + 1},
+        {"avs": NOBODY},
         {"strategies": [], "wadsToSlash": []},
         {"strategies": [LOW], "wadsToSlash": [1, 2]},
         {"strategies": [HIGH, LOW], "wadsToSlash": [1, 2]},
         {"strategies": [LOW, LOW], "wadsToSlash": [1, 2]},
-        {"strategies": ["0x" + "00" * 20], "wadsToSlash": [1]},
+        {"strategies": [NOBODY], "wadsToSlash": [1]},
         {"wadsToSlash": [0]},
         {"wadsToSlash": [10**18 + 1]},
     ],
 )
-def test_slashing_terms_that_eigenlayer_would_refuse_are_refused(b: Bench, changes: dict[str, Any]) -> None:
+def test_slashing_that_eigenlayer_would_refuse_is_refused(b: Bench, changes: dict[str, Any]) -> None:
     with refused("BadSlashing"):
-        create(b, terms=slashing(b, **changes))
+        create(b, told=slashing(b, **changes))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "bound"),
+    [
+        (Schedule(0, 1, 100), "commit window is not zero"),
+        (Schedule(1, 0, 100), "challenge delay is not zero"),
+        (Schedule(1, 1, 14 * DAY + 1), "open to slashable <= 14 days"),
+        (Schedule(50, 50, 100), "commit window + challenge delay < open to slashable"),
+        (Schedule(2**32 - 1, 2**32 - 1, 14 * DAY), "commit window + challenge delay < open to slashable"),
+    ],
+)
+def test_times_out_of_bounds_are_refused(b: Bench, schedule: Schedule, bound: str) -> None:
+    with refused("BadSchedule", bound):
+        create(b, times=schedule.words())
+
+
+def test_times_at_their_bounds_are_taken(b: Bench) -> None:
+    for schedule in (Schedule(49, 50, 100), Schedule(1, 14 * DAY - 2, 14 * DAY)):
+        assert create(b, times=schedule.words()).view("schedule") == schedule.words()
 
 
 def test_the_slasher_is_called_as_eigenlayers_allocation_manager(contracts: dict[str, Contract]) -> None:
-    """The selector of ``slashOperator(address,(address,uint32,address[],uint256[],string))`` on mainnet."""
-    assert contracts["ISlasher"].selectors["slashOperator"].hex() == "36352057"
+    """Selectors of ``slashOperator(address,(address,uint32,address[],uint256[],string))`` on mainnet, and of
+    ``isOperatorSlashable(address,(address,uint32))``."""
+    selectors = contracts["ISlasher"].selectors
+    assert selectors["slashOperator"].hex() == "36352057"
+    assert selectors["isOperatorSlashable"] == Chain().keccak(b"isOperatorSlashable(address,(address,uint32))")[:4]
+    [function] = [e for e in contracts["ISlasher"].abi if e["name"] == "slashOperator"]
+    assert [(p["name"], p["type"]) for p in function["outputs"]] == [("slashId", "uint256"), ("shares", "uint256[]")]
 
 
-def test_several_strategies_reach_the_slasher(b: Bench) -> None:
-    terms = slashing(b, strategies=[LOW, HIGH], wadsToSlash=[1, 10**18])
-    other = replace(b, rounds=replace(b.rounds, contract=create(b, terms=terms)))
-    round = other.judged(FLAGGED)
-    other.wait()
-    receipt = other.rounds.slash(round, 0b00100)
-    [(_, event)] = other.slasher.events(receipt)
+def test_several_strategies_reach_the_slasher(contracts: dict[str, Contract]) -> None:
+    b = bench(contracts, slashing=Slashing(strategies=(LOW, HIGH), wads=(1, 10**18)))
+    round = b.judged(FLAGGED)
+    b.wait()
+    receipt = b.rounds.slash(round, 0b00100)
+    [(_, event)] = b.slasher.events(receipt)
     assert (event["strategies"], event["wads"]) == ([LOW, HIGH], [1, 10**18])
 
 
-def test_a_verifier_without_code_or_a_role_without_holder_is_refused(b: Bench) -> None:
-    with refused("BadConstants", "verifier has code"):
-        create(b, verifier=STRANGER)
-    for roles in ((OWNER, "0x" + "00" * 20), ("0x" + "00" * 20, VETOER)):
+def test_a_shape_has_exactly_its_verifiers(b: Bench) -> None:
+    for name, address in b.rounds.contract.view("verifiers").items():
+        with refused("BadVerifiers", name):  # missing, or one too many
+            create(b, **{name: NOBODY if address != NOBODY else next(iter(b.verifiers.values())).address})
+        with refused("BadVerifiers", name):  # no code
+            create(b, **{name: STRANGER})
+
+
+def test_no_verifier_of_a_shorter_last_shard_where_chunk_divides_d(contracts: dict[str, Contract]) -> None:
+    even = bench(contracts, Params.of(n=5, d=84, chunk=21))
+    assert set(even.verifiers) == {"shard", "verdict"}
+    with refused("BadVerifiers", "lastShard"):
+        create(even, lastShard=even.verifiers["shard"].address)
+    assert even.rounds.outcome(even.judged(HONEST)) is Outcome.HONEST
+
+
+def test_roles_have_two_different_holders(b: Bench) -> None:
+    for roles in ((OWNER, NOBODY), (NOBODY, VETOER)):
         with refused("ZeroAddress"):
             create(b, roles=roles)
+    with refused("RolesMustDiffer", OWNER):
+        create(b, roles=(OWNER, OWNER))
 
 
 # Opening
@@ -188,28 +224,50 @@ def test_a_round_id_is_used_once_whatever_became_of_it(b: Bench) -> None:
     round = b.opened()
     with refused("RoundIdUsed", round.round_id):
         b.rounds.open(round)
+    with refused("RoundIdUsed", round.round_id):
+        b.rounds.open(replace(round, clip=2.0))
     b.chain.time += 10_000
-    b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
+    b.rounds.void(round)
     with refused("RoundIdUsed", round.round_id):
         b.rounds.open(round)
+    with refused("RoundIdUsed", bytes(32)):
+        b.rounds.open(b.round(round_id=bytes(32)))
 
 
 @pytest.mark.parametrize("bits", [0, 0x7FF0000000000000, 0x7FF8000000000000, 0x8000000000000001, 0xBFF0000000000000])
 def test_a_clip_that_is_not_finite_and_positive_is_refused(b: Bench, bits: int) -> None:
-    now = b.chain.time
+    now, roster = b.chain.time, list(addresses(5))
     with refused("BadClip", bits):
-        b.rounds.contract.send(OWNER, "openRound", bytes(32), bits, list(addresses(5)), bytes(32), now + 1, now + 2)
+        b.rounds.contract.send(OWNER, "openRound", b"\1" * 32, bits, roster, bytes(32), now + 3600, now + 7200)
 
 
-@pytest.mark.parametrize(("commit", "proof"), [(0, 10), (-1, 10), (10, 10), (10, 9)])
-def test_deadlines_must_be_ahead_and_in_order(b: Bench, commit: int, proof: int) -> None:
-    with refused("BadDeadlines"):
+LATEST = DEFAULT_SCHEDULE.open_to_slashable - DEFAULT_SCHEDULE.challenge_delay
+
+
+@pytest.mark.parametrize(
+    ("commit", "proof"),
+    [(3599, 7200), (0, 7200), (-1, 7200), (3600, 3600), (3600, 3599), (3600, LATEST + 1), (3600, 2**47)],
+)
+def test_deadlines_leave_the_commit_window_and_end_in_time(b: Bench, commit: int, proof: int) -> None:
+    with refused("BadDeadlines", b.chain.time + 3600, b.chain.time + LATEST):
         b.rounds.open(b.round(), commit, proof)
+
+
+def test_slashing_begins_in_time_even_for_the_last_verdict(b: Bench) -> None:
+    opened, round = b.chain.time, b.round()
+    b.rounds.open(round, 3600, LATEST)
+    for i, commitment in enumerate(commitments(round)):
+        b.rounds.commit(round, i, commitment)
+    b.chain.time = opened + LATEST
+    b.judge(round, FLAGGED)
+    shown = b.rounds.contract.view("roundOf", round.round_id)
+    assert shown["slashableFrom"] == opened + DEFAULT_SCHEDULE.open_to_slashable
 
 
 def send_roster(b: Bench, roster: list[str]) -> None:
     now = b.chain.time
-    b.rounds.contract.send(OWNER, "openRound", bytes(32), clip_bits(1.0), roster, bytes(32), now + 1, now + 2)
+    arguments = (b"\1" * 32, clip_bits(1.0), roster, bytes(32), now + 3600, now + 7200)
+    b.rounds.contract.send(OWNER, "openRound", *arguments)
 
 
 def test_a_roster_has_exactly_n_distinct_addresses(b: Bench) -> None:
@@ -222,9 +280,43 @@ def test_a_roster_has_exactly_n_distinct_addresses(b: Bench) -> None:
         twice[j] = good[i]
         with refused("BadRosterAddress", j, good[i]):
             send_roster(b, twice)
-    with refused("BadRosterAddress", 2, "0x" + "00" * 20):
-        send_roster(b, [*good[:2], "0x" + "00" * 20, *good[3:]])
+    with refused("BadRosterAddress", 2, NOBODY):
+        send_roster(b, [*good[:2], NOBODY, *good[3:]])
     send_roster(b, good)
+
+
+# Subjects
+
+
+SUBJECT = b"\x5b" * 32
+
+
+def test_a_subject_has_one_live_round(b: Bench) -> None:
+    first = b.opened(subject=SUBJECT)
+    with refused("SubjectTaken", first.round_id, Outcome.NONE):
+        b.opened(subject=SUBJECT)
+    b.opened(subject=b"\1" * 32)  # another subject is free
+    b.opened()  # and rounds without a subject are not counted
+    b.opened()
+
+
+@pytest.mark.parametrize("outputs", [HONEST, FLAGGED, (1, 0, 1)])
+def test_a_decided_subject_has_no_other_round(b: Bench, outputs: tuple[int, int, int]) -> None:
+    """No shopping for another verdict, no slashing twice for one training step."""
+    round = b.judged(outputs, subject=SUBJECT)
+    b.chain.time += 30 * DAY
+    with refused("SubjectTaken", round.round_id, b.rounds.outcome(round)):
+        b.opened(subject=SUBJECT)
+
+
+def test_a_void_round_frees_its_subject_even_unrecorded(b: Bench) -> None:
+    round = b.committed(count=4, subject=SUBJECT)
+    b.chain.time += 3601
+    again = b.opened(subject=SUBJECT)
+    assert b.rounds.contract.view("roundOfSubject", SUBJECT) == again.round_id
+    b.rounds.void(round)
+    with refused("SubjectTaken", again.round_id, Outcome.NONE):
+        b.opened(subject=SUBJECT)
 
 
 # Commitments
@@ -232,171 +324,139 @@ def test_a_roster_has_exactly_n_distinct_addresses(b: Bench) -> None:
 
 def test_a_client_commits_once_at_its_own_place_in_time(b: Bench) -> None:
     round = b.opened()
-    [(name, event)] = b.rounds.contract.events(b.rounds.commit(round, 1, commitment(1)))
-    assert (name, event["client"], event["commitment"]) == ("Committed", round.roster[1], commitment(1))
-    with refused("AlreadyCommitted", 1):
-        b.rounds.commit(round, 1, commitment(2))
-    with refused("AlreadyCommitted", 1):
-        b.rounds.commit(round, 1, commitment(1))
+    posted = commitments(round)
+    [(name, event)] = b.rounds.contract.events(b.rounds.commit(round, 1, posted[1]))
+    assert (name, event["client"], event["commitment"]) == ("Committed", round.roster[1], posted[1])
+    for again in (posted[2], posted[1]):
+        with refused("AlreadyCommitted", 1):
+            b.rounds.commit(round, 1, again)
+    send, seven = b.rounds.contract.send, bytes(31) + b"\7"
     with refused("NotInRoster", round.roster[1], 2):
-        b.rounds.contract.send(round.roster[1], "commit", round.round_id, 2, 7)
+        send(round.roster[1], "commit", round.round_id, round.context, 2, seven)
     with refused("NotInRoster", STRANGER, 2):
-        b.rounds.contract.send(STRANGER, "commit", round.round_id, 2, 7)
+        send(STRANGER, "commit", round.round_id, round.context, 2, seven)
     for index in (5, 252, 253, 2**255, 2**256 - 1):
         with refused("NotInRoster"):
-            b.rounds.contract.send(round.roster[4], "commit", round.round_id, index, 7)
+            send(round.roster[4], "commit", round.round_id, round.context, index, seven)
     # The zero address is what reading beyond the roster would give.
     with refused("NotInRoster"):
-        b.rounds.contract.send("0x" + "00" * 20, "commit", round.round_id, 5, 7)
+        send(NOBODY, "commit", round.round_id, round.context, 5, seven)
 
 
-@pytest.mark.parametrize("value", [0, P, P + 1, 2**256 - 1])
-def test_a_commitment_that_is_not_canonical_is_refused(b: Bench, value: int) -> None:
+def test_a_commitment_is_any_word_but_zero(b: Bench) -> None:
     round = b.opened()
-    with refused("NotCanonical", value):
-        b.rounds.commit(round, 0, value)
+    with refused("ZeroCommitment"):
+        b.rounds.commit(round, 0, bytes(32))
+    for i, word in enumerate((b"\xff" * 32, bytes(31) + b"\1")):  # no field element, and a small one
+        b.rounds.commit(round, i, word)
+        assert b.rounds.contract.view("roundOf", round.round_id)["commitments"][i] == word
+
+
+def test_a_commitment_for_another_context_is_refused(b: Bench) -> None:
+    """After a reorganization the same id may stand for a round with another clip: what was sent for the first must not
+    count in the second."""
+    before, round = b.chain.snapshot(), b.round()
+    b.rounds.open(round)
+    b.rounds.commit(round, 0, commitments(round)[0])
+    b.chain.restore(before)
+    other = replace(round, clip=2.0)
+    b.rounds.open(other)
+    with refused("OtherContext", other.context):
+        b.rounds.commit(round, 0, commitments(round)[0])
+    b.rounds.commit(other, 0, commitments(other)[0])
 
 
 def test_a_late_commitment_is_refused_and_the_last_moment_is_not(b: Bench) -> None:
     round = b.opened()
     deadline = b.chain.time + 3600
     b.chain.time = deadline
-    b.rounds.commit(round, 0, 1)
+    b.rounds.commit(round, 0, b"\1" * 32)
     b.chain.time = deadline + 1
     with refused("TooLate", deadline):
-        b.rounds.commit(round, 1, 1)
+        b.rounds.commit(round, 1, b"\1" * 32)
+
+
+def test_only_who_can_be_slashed_commits_where_that_is_asked(contracts: dict[str, Contract]) -> None:
+    asked = bench(contracts, slashing=Slashing(asked_at_commit=True))
+    round = asked.opened()
+    asked.slasher.send(OWNER, "setUntouchable", round.roster[0], True)
+    with refused("NotSlashable", round.roster[0]):
+        asked.rounds.commit(round, 0, commitments(round)[0])
+    asked.rounds.commit(round, 1, commitments(round)[1])
+    asked.slasher.send(OWNER, "setUntouchable", round.roster[0], False)
+    asked.rounds.commit(round, 0, commitments(round)[0])
+    silent = bench(contracts)  # and nobody is asked by default
+    round = silent.opened()
+    silent.slasher.send(OWNER, "setUntouchable", round.roster[0], True)
+    silent.rounds.commit(round, 0, commitments(round)[0])
 
 
 def test_an_unknown_round_is_refused_everywhere(b: Bench) -> None:
     unknown = b.round()
+    told = b.evidence(unknown, HONEST)
     with refused("UnknownRound", unknown.round_id):
-        b.rounds.commit(unknown, 0, 1)
-    with refused("UnknownRound"):
-        b.rounds.submit(unknown, b"", HONEST)
+        b.rounds.commit(unknown, 0, b"\1" * 32)
+    for call in told.calls(2):
+        with refused("UnknownRound", unknown.round_id):
+            b.rounds.send(call)
     with refused("UnknownRound"):
         b.rounds.slash(unknown, 1)
     with refused("UnknownRound"):
         b.rounds.veto(unknown, 1)
     with refused("UnknownRound"):
-        b.rounds.contract.send(OWNER, "voidRound", unknown.round_id)
+        b.rounds.void(unknown)
+    for view in ("outcomeOf", "pendingOf", "roundOf"):
+        with refused("UnknownRound"):
+            b.rounds.contract.view(view, unknown.round_id)
     with refused("UnknownRound"):
-        b.rounds.outcome(unknown)
-
-
-# Verdict
-
-
-@pytest.mark.parametrize(
-    ("outputs", "outcome"),
-    [(HONEST, Outcome.HONEST), (FLAGGED, Outcome.FLAGGED), ((1, 0, 1), Outcome.UNATTRIBUTED)],
-)
-def test_the_outcome_follows_the_outputs(b: Bench, outputs: tuple[int, int, int], outcome: Outcome) -> None:
-    round = b.committed()
-    receipt = b.rounds.submit(round, b.stub_proof(round, outputs), outputs, sender=STRANGER)
-    [(name, event)] = b.rounds.contract.events(receipt)
-    assert name == "Verdict"
-    assert (event["outcome"], event["flagged"], event["selected"]) == (outcome, outputs[1], outputs[2])
-    assert b.rounds.outcome(round) is outcome
-    assert b.rounds.contract.view("pendingOf", round.round_id) == outputs[1]
-    b.wait()
-    if outcome is not Outcome.FLAGGED:  # no slashing possible, whoever is asked for
-        for clients in (0, 1, 0b11111, 2**256 - 1):
-            with refused("NotPending"):
-                b.rounds.slash(round, clients)
-
-
-def test_public_inputs_are_what_the_contract_stored(b: Bench) -> None:
-    round = b.committed()
-    words = [round.context, *map(commitment, range(5)), *FLAGGED]
-    assert b.rounds.public_inputs(round, FLAGGED) == [w.to_bytes(32, "big") for w in words]
-
-
-def test_a_verdict_is_given_once(b: Bench) -> None:
-    round = b.judged(HONEST)
-    for outputs in (HONEST, FLAGGED):
-        with refused("AlreadyDecided", Outcome.HONEST):
-            b.rounds.submit(round, b.stub_proof(round, outputs), outputs)
-
-
-def test_a_missing_commitment_stops_the_verdict(b: Bench) -> None:
-    round = b.committed(count=4)
-    with refused("MissingCommitment", 4):
-        b.rounds.submit(round, b.stub_proof(round, HONEST), HONEST)
-
-
-def test_no_verdict_after_the_proof_deadline(b: Bench) -> None:
-    round, later = b.committed(), b.committed()
-    start = b.chain.time
-    b.chain.time = start + 7200
-    b.rounds.submit(round, b.stub_proof(round, HONEST), HONEST)
-    b.chain.time = start + 7201
-    with refused("TooLate", start + 7200):
-        b.rounds.submit(later, b.stub_proof(later, HONEST), HONEST)
-
-
-@pytest.mark.parametrize(
-    "outputs",
-    [
-        (2, 0b1, 1), (P, 0, 1), (P + 1, 0b1, 1), (0, 0b1, 1), (1, 1 << 5, 1), (1, P + 1, 1), (0, P, 1),
-        (0, 0, 1 << 5), (0, 0, P + 1), (2**256 - 1, 2**256 - 1, 2**256 - 1),
-    ],
-)  # fmt: skip
-def test_outputs_that_no_circuit_gives_are_refused_whatever_the_proof(b: Bench, outputs: tuple[int, int, int]) -> None:
-    round = b.committed()
-    with refused("BadVerdict", *outputs):
-        b.rounds.submit(round, b.stub_proof(round, outputs), outputs)
-
-
-def test_a_proof_of_anything_else_is_refused(b: Bench) -> None:
-    round, other = b.committed(), b.committed()
-    proof = b.stub_proof(round, FLAGGED)
-    for outputs in (HONEST, (1, 0b00100, 1), (1, 0b01100, 0b10), (1, 0, 1)):
-        with refused("ProofRejected"):
-            b.rounds.submit(round, proof, outputs)
-    with refused("ProofRejected"):  # replayed in another round
-        b.rounds.submit(other, proof, FLAGGED)
-    with refused("ProofRejected"):
-        b.rounds.submit(round, b"", FLAGGED)
-    assert b.rounds.outcome(round) is Outcome.NONE
-    b.rounds.submit(round, proof, FLAGGED)
+        b.rounds.contract.view("claimOf", unknown.round_id, OWNER)
 
 
 # Void
 
 
-def test_a_missing_commitment_voids_the_round_after_the_commit_deadline(b: Bench) -> None:
-    round = b.committed(count=4)
-    with refused("TooEarly", b.chain.time + 3600):
-        b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
-    b.chain.time += 3601
+def test_a_missing_commitment_voids_the_round_and_names_who_did_not_commit(b: Bench) -> None:
+    round = b.opened()
+    for i in (0, 2, 3):
+        b.rounds.commit(round, i, commitments(round)[i])
+    deadline = b.chain.time + 3600
+    with refused("TooEarly", deadline):
+        b.rounds.void(round)
+    b.chain.time = deadline
+    with refused("TooEarly", deadline):
+        b.rounds.void(round)
+    b.chain.time = deadline + 1
     assert b.rounds.outcome(round) is Outcome.VOID
-    [(name, _)] = b.rounds.contract.events(b.rounds.contract.send(STRANGER, "voidRound", round.round_id))
-    assert name == "RoundVoided"
+    [(name, event)] = b.rounds.contract.events(b.rounds.void(round, STRANGER))
+    assert (name, event["missing"]) == ("RoundVoided", 0b10010)
     assert b.rounds.outcome(round) is Outcome.VOID
     with refused("AlreadyDecided", Outcome.VOID):
-        b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
-    with refused("AlreadyDecided", Outcome.VOID):
-        b.rounds.submit(round, b.stub_proof(round, FLAGGED), FLAGGED)
+        b.rounds.void(round)
+    for call in b.evidence(round, FLAGGED).calls(2):
+        with refused("AlreadyDecided", Outcome.VOID):
+            b.rounds.send(call)
     with refused("NotPending"):
         b.rounds.slash(round, 0b1)
 
 
-def test_no_proof_in_time_voids_the_round(b: Bench) -> None:
+def test_no_proof_in_time_voids_the_round_and_names_nobody(b: Bench) -> None:
     round = b.committed()
-    b.chain.time += 3601
+    start = b.chain.time
+    b.chain.time = start + 3601
     assert b.rounds.outcome(round) is Outcome.NONE
-    with refused("TooEarly"):
-        b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
-    b.chain.time += 3600
+    with refused("TooEarly", start + 7200):
+        b.rounds.void(round)
+    b.chain.time = start + 7201
     assert b.rounds.outcome(round) is Outcome.VOID
-    b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
+    [(_, event)] = b.rounds.contract.events(b.rounds.void(round))
+    assert event["missing"] == 0
 
 
 def test_a_decided_round_cannot_be_voided(b: Bench) -> None:
     round = b.judged(FLAGGED)
     b.chain.time += 10_000
     with refused("AlreadyDecided", Outcome.FLAGGED):
-        b.rounds.contract.send(STRANGER, "voidRound", round.round_id)
+        b.rounds.void(round)
     assert b.rounds.outcome(round) is Outcome.FLAGGED
 
 
@@ -405,10 +465,10 @@ def test_a_void_round_is_reopened_under_a_new_id(b: Bench) -> None:
     b.chain.time += 3601
     again = b.opened(roster=void.roster)
     assert again.context != void.context
-    assert b.rounds.contract.view("roundOf", again.round_id)["commitments"] == [0] * 5
-    for i in range(5):
-        b.rounds.commit(again, i, commitment(i))
-    b.rounds.submit(again, b.stub_proof(again, HONEST), HONEST)
+    assert b.rounds.contract.view("roundOf", again.round_id)["commitments"] == [bytes(32)] * 5
+    for i, commitment in enumerate(commitments(again)):
+        b.rounds.commit(again, i, commitment)
+    b.judge(again, HONEST)
     assert b.rounds.outcome(again) is Outcome.HONEST
     assert b.rounds.outcome(void) is Outcome.VOID
 
@@ -418,7 +478,7 @@ def test_a_void_round_is_reopened_under_a_new_id(b: Bench) -> None:
 
 def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
     round = b.judged(FLAGGED)
-    due = b.chain.time + Slashing().challenge_delay
+    due = b.chain.time + DEFAULT_SCHEDULE.challenge_delay
     b.chain.time = due - 1
     with refused("TooEarly", due):
         b.rounds.slash(round, 0b01100)
@@ -429,11 +489,12 @@ def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
     receipt = b.rounds.slash(round, 0b00100, sender=STRANGER)
     [(name, event)] = b.rounds.contract.events(receipt)
     assert (name, event["client"], event["index"]) == ("Slashed", round.roster[2], 2)
+    assert (event["slashId"], event["shares"]) == (1, list(DEFAULT_SLASHING.wads))
     [(_, seen)] = b.slasher.events(receipt)
     assert seen["operator"] == round.roster[2]
-    assert seen["operatorSetId"] == Slashing().operator_set_id
-    assert seen["strategies"] == list(Slashing().strategies)
-    assert seen["wads"] == list(Slashing().wads)
+    assert seen["operatorSetId"] == DEFAULT_SLASHING.operator_set_id
+    assert seen["strategies"] == list(DEFAULT_SLASHING.strategies)
+    assert seen["wads"] == list(DEFAULT_SLASHING.wads)
     assert seen["description"] == "flagged under rule mad on scores krum-2017 (zkkrum)"
     for clients in (0b00100, 0b01100):
         with refused("NotPending", clients):
@@ -446,7 +507,7 @@ def test_flagged_clients_are_slashed_once_after_the_delay(b: Bench) -> None:
 
 def test_the_vetoer_spares_during_the_delay_only(b: Bench) -> None:
     round = b.judged(FLAGGED)
-    due = b.chain.time + Slashing().challenge_delay
+    due = b.chain.time + DEFAULT_SCHEDULE.challenge_delay
     with refused("NotAuthorized"):
         replace(b.rounds, vetoer=OWNER).veto(round, 0b00100)
     for clients in (0, 1, 0b01101):
@@ -483,6 +544,33 @@ def test_a_client_the_slasher_refuses_holds_up_nobody_and_can_be_tried_again(b: 
     assert [b.slasher.view("slashed", client) for client in round.roster] == [1, 0, 1, 1, 0]
 
 
+def test_nothing_is_reported_as_slashed_where_nothing_was(contracts: dict[str, Contract]) -> None:
+    """EigenLayer's slashing does not revert where nothing is allocated: it returns zeros."""
+    b = bench(contracts, slashing=Slashing(strategies=(LOW, HIGH), wads=(1, 2)))
+    round = b.judged(FLAGGED)
+    b.wait()
+    b.slasher.send(OWNER, "setBare", round.roster[2], True)
+    receipt = b.rounds.slash(round, 0b01100)
+    (nothing, first), (something, second) = b.rounds.contract.events(receipt)
+    assert (nothing, first["index"], first["slashId"]) == ("NothingSlashed", 2, 1)
+    assert (something, second["index"], second["shares"]) == ("Slashed", 3, [1, 2])
+    assert b.rounds.contract.result("slash", receipt.output) == 0
+    # Each is reported once all the same: EigenLayer may have cut a magnitude whose shares round to zero.
+    b.slasher.send(OWNER, "setBare", round.roster[2], False)
+    with refused("NotPending"):
+        b.rounds.slash(round, 0b00100)
+
+
+def test_a_slasher_that_returns_nothing_undoes_the_report(contracts: dict[str, Contract]) -> None:
+    b = bench(contracts, slasher="SilentSlasher")
+    round = b.judged(FLAGGED)
+    b.wait()
+    with pytest.raises(RevertError):
+        b.rounds.slash(round, 0b00100)
+    assert b.slasher.view("calls") == 0
+    assert b.rounds.contract.view("pendingOf", round.round_id) == 0b01100
+
+
 def test_starving_the_slasher_of_gas_loses_nobody(b: Bench) -> None:
     example, round = b.judged((1, 0b11111, 1)), b.judged((1, 0b11111, 1))
     b.wait()
@@ -502,7 +590,7 @@ def test_starving_the_slasher_of_gas_loses_nobody(b: Bench) -> None:
 
 
 def test_a_reentering_slasher_gets_nothing(contracts: dict[str, Contract]) -> None:
-    b = bench(contracts, PARAMS, slasher="ReentrantSlasher")
+    b = bench(contracts, slasher="ReentrantSlasher")
     entered = b.chain.keccak(b"Reentered()")[:4]
     for clients in (0b00100, 0b01000, 0b01100):
         round, start = b.judged(FLAGGED), b.slasher.view("calls")
@@ -550,31 +638,62 @@ def test_roles_move_in_two_steps(b: Bench) -> None:
     assert c.view("holder", 1) == VETOER
 
 
-# The largest round
+def test_no_way_leads_both_roles_to_one_holder(b: Bench) -> None:
+    c = b.rounds.contract
+    for role, other, holder, candidate in ((0, 1, OWNER, VETOER), (1, 0, VETOER, OWNER)):
+        c.send(holder, "offerRole", role, candidate)
+        with refused("RolesMustDiffer", candidate):
+            c.send(candidate, "acceptRole", role)
+        # Both are offered to one newcomer: the second acceptance is refused.
+        before = b.chain.snapshot()
+        c.send(holder, "offerRole", role, STRANGER)
+        c.send(candidate, "offerRole", other, STRANGER)
+        c.send(STRANGER, "acceptRole", role)
+        with refused("RolesMustDiffer", STRANGER):
+            c.send(STRANGER, "acceptRole", other)
+        b.chain.restore(before)
+
+
+# Cost, and the largest round
 
 
 def test_a_round_of_the_most_clients(contracts: dict[str, Contract]) -> None:
-    b = bench(contracts, Params.of(n=253, d=1))
-    round = b.committed()
-    everybody = 2**253 - 1
-    outputs = (1, everybody, 1 << 252)
-    submitted = b.rounds.submit(round, b.stub_proof(round, outputs), outputs)
-    assert b.rounds.outcome(round) is Outcome.FLAGGED
-    b.wait()
-    with refused("NotPending"):
-        b.rounds.slash(round, 1 << 253)
-    slashed = b.rounds.slash(round, everybody)
-    assert len(b.slasher.events(slashed)) == 253
-    assert b.rounds.contract.view("pendingOf", round.round_id) == 0
-    assert max(submitted.gas, slashed.gas) < 30_000_000  # a block of Ethereum
+    for params in (Params.of(n=253, d=1), Params.of(n=253, d=43, chunk=21)):
+        b = bench(contracts, params)
+        round = b.committed()
+        everybody = 2**253 - 1
+        receipts = b.judge(round, (1, everybody, 1 << 252))
+        assert b.rounds.outcome(round) is Outcome.FLAGGED
+        b.wait()
+        with refused("NotPending"):
+            b.rounds.slash(round, 1 << 253)
+        halves = (2**127 - 1, everybody ^ (2**127 - 1))
+        slashed = [b.rounds.slash(round, half) for half in halves]
+        assert sum(len(b.slasher.events(receipt)) for receipt in slashed) == 253
+        assert b.rounds.contract.view("pendingOf", round.round_id) == 0
+        assert max(receipt.gas for receipt in (*receipts, *slashed)) < 2**24
 
 
-def test_gas_of_the_contract_itself_stays_in_budget(b: Bench) -> None:
+def test_gas_of_the_contract_itself_stays_in_budget(contracts: dict[str, Contract]) -> None:
+    """Without the verifiers, at five clients."""
+    b = bench(contracts)
     round = b.round()
-    assert b.rounds.contract.gas < 3_200_000
-    assert b.rounds.open(round).gas < 175_000
-    commits = [b.rounds.commit(round, i, commitment(i)).gas for i in range(5)]
-    assert max(commits) < 53_000
-    assert b.rounds.submit(round, b.stub_proof(round, FLAGGED), FLAGGED).gas < 110_000
+    assert b.rounds.contract.contract.size <= 15_000
+    assert b.rounds.contract.gas < 3_500_000
+    assert b.rounds.open(round).gas < 125_000
+    gas = [b.rounds.commit(round, i, commitment).gas for i, commitment in enumerate(commitments(round))]
+    assert max(gas) < 53_000
+    assert b.judge(round, FLAGGED)[0].gas < 110_000
     b.wait()
-    assert b.rounds.slash(round, 0b01100).gas < 170_000
+    assert b.rounds.slash(round, 0b00100).gas <= 130_000
+
+
+def test_gas_of_a_claim_stays_in_budget(contracts: dict[str, Contract]) -> None:
+    """Beyond the verifiers, at ten clients, and at most 23,000 for each shard of a batch."""
+    b = bench(contracts, Params.of(n=10, d=21 * 16, chunk=21))
+    receipts = b.judge(b.committed(), FLAGGED, batch=14)
+    begin, first, second, conclude = (receipt.gas for receipt in receipts)
+    assert begin < 90_000
+    assert first < 14 * 23_000 + 100_000
+    assert second < 2 * 23_000 + 70_000
+    assert conclude < 150_000

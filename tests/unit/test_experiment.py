@@ -36,7 +36,7 @@ from zkkrum.learning.training import Model, add
 from zkkrum.protocol.aggregate import mean_update
 from zkkrum.protocol.krum import Outcome
 from zkkrum.protocol.params import Acceptance, Params
-from zkkrum.rounds.updates import Layout
+from zkkrum.rounds.tensors import Layout
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
 

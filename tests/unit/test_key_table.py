@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 
-from support.scripts import load_script
 from zkkrum.proof.keys import key_table
+from zkkrum.proof.shapes import common_circuits
 
 
 def test_every_entry_is_of_the_current_sources() -> None:
-    script = load_script("key_table")
-    assert set(key_table()) == {circuit.key_id for circuit in script.common()}, "run python scripts/key_table.py"
+    assert set(key_table()) == {circuit.key_id for circuit in common_circuits()}, "run python scripts/key_table.py"
 
 
 def test_entries_are_hashes_of_different_keys() -> None:

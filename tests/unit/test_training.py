@@ -25,7 +25,7 @@ from zkkrum.learning.training import (
     train,
     updates_of,
 )
-from zkkrum.rounds.updates import Layout
+from zkkrum.rounds.tensors import Layout
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn (extra data)")
 

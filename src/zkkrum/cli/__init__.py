@@ -38,6 +38,7 @@ COMMANDS = {
     "aggregate": "runs",
     "audit": "runs",
     "inspect": "rounds",
+    "page": "page",
     "export": "chain",
     "onchain-demo": "chain",
     "evaluate": "learning",

@@ -2,9 +2,9 @@
 pragma solidity ^0.8.30;
 
 /// @title Where flagged clients are reported.
-/// @notice The function, its selector and its argument are those of EigenLayer's `AllocationManager.slashOperator`,
-/// so that contract can stand here unchanged; KrumRounds must then be the AVS or one of its appointees. Newer releases
-/// of it return an id and shares; the return data is not read, so both fit.
+/// @notice Functions, selectors, arguments and return values are those of EigenLayer's `AllocationManager`, so that
+/// contract can stand here unchanged; so can `SlashingRouter`. KrumRounds, or the router, must then be the slasher of
+/// the operator set.
 interface ISlasher {
     /// @notice What to slash.
     struct SlashingParams {
@@ -20,8 +20,21 @@ interface ISlasher {
         string description;
     }
 
-    /// @notice Slashes one operator.
+    /// @notice An operator set of an AVS.
+    struct OperatorSet {
+        address avs;
+        uint32 id;
+    }
+
+    /// @notice Slashes one operator. Does not revert where nothing was allocated: then all shares are zero.
     /// @param avs The service on whose behalf.
     /// @param params What to slash.
-    function slashOperator(address avs, SlashingParams calldata params) external;
+    /// @return slashId The slasher's number of this slashing.
+    /// @return shares What was slashed, one amount a strategy.
+    function slashOperator(address avs, SlashingParams calldata params)
+        external
+        returns (uint256 slashId, uint256[] memory shares);
+
+    /// @notice Whether an operator can be slashed on behalf of an operator set now.
+    function isOperatorSlashable(address operator, OperatorSet memory operatorSet) external view returns (bool);
 }

@@ -91,6 +91,27 @@ class Receipt:
     logs: tuple[Log, ...] = ()
 
 
+@dataclass(frozen=True)
+class Sent:
+    """A transaction that went through: what another EVM needs to do the same.
+
+    Parameters
+    ----------
+    sender, to, data
+        The transaction; ``to`` is empty where it created a contract.
+    time
+        Of its block.
+    gas
+        What it cost here.
+    """
+
+    sender: str
+    to: str
+    data: bytes
+    time: int
+    gas: int
+
+
 @dataclass
 class _Account:
     nonce: int = 0
@@ -121,6 +142,8 @@ class Chain:
         self.chain_id = chain_id
         self.time = GENESIS_TIME
         """Seconds since the epoch that the next transaction sees; set it freely."""
+        self.history: list[Sent] = []
+        """Every transaction that went through, in order."""
         self._number = 1
         self._world: dict[str, _Account] = {}
         self._probe()
@@ -173,6 +196,7 @@ class Chain:
         evm = self._evm()
         created = self._run(evm, "deploy", sender, code)
         self._keep(evm)
+        self.history.append(Sent(sender, "", code, self.time, evm.result.gas_used))
         return self._receipt(evm, created=created)
 
     def send(self, sender: str, to: str, data: bytes, gas: int | None = None) -> Receipt:
@@ -181,6 +205,7 @@ class Chain:
         output = bytes(self._run(evm, "message_call", sender, to, calldata=data, gas=gas))
         self._keep(evm)
         self._world.setdefault(sender.lower(), _Account()).nonce += 1
+        self.history.append(Sent(sender, to, data, self.time, evm.result.gas_used))
         return self._receipt(evm, output)
 
     def call(self, to: str, data: bytes, sender: str = "0x" + "00" * 20) -> bytes:
@@ -197,11 +222,11 @@ class Chain:
 
     def snapshot(self) -> object:
         """Return the chain's state, for `restore`."""
-        return copy.deepcopy((self.time, self._number, self._world))
+        return copy.deepcopy((self.time, self._number, self._world, self.history))
 
     def restore(self, state: object) -> None:
         """Put the chain back into a state that `snapshot` returned."""
-        self.time, self._number, self._world = copy.deepcopy(state)  # type: ignore[misc]
+        self.time, self._number, self._world, self.history = copy.deepcopy(state)  # type: ignore[misc]
 
     def keccak(self, data: bytes) -> bytes:
         """Return Keccak-256, computed by the EVM itself."""
@@ -231,6 +256,7 @@ class Chain:
         if (cold := self.send(caller, probe, b"").gas) != 21_000 + 2_600 + 15:
             raise ToolFailedError(f"pyrevm counts {cold} gas for a call, expected 23615")
         self._world.clear()
+        self.history.clear()
         self._number = 1
 
 
@@ -343,8 +369,12 @@ class Deployed:
 
     def send(self, sender: str, function: str, *arguments: Any, gas: int | None = None) -> Receipt:
         """Send a transaction that calls a function."""
+        return self.send_data(sender, self.calldata(function, *arguments), gas)
+
+    def send_data(self, sender: str, data: bytes, gas: int | None = None) -> Receipt:
+        """Send a transaction with calldata that are encoded already."""
         try:
-            return self.chain.send(sender, self.address, self.calldata(function, *arguments), gas)
+            return self.chain.send(sender, self.address, data, gas)
         except RevertError as error:
             raise self._named(error) from None
 

@@ -9,23 +9,31 @@ import hashlib
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from zkkrum.errors import InputError, ToolFailedError
-from zkkrum.evm import solidity
+from zkkrum.errors import ToolFailedError
+from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.chain import Chain, Deployed, Receipt, RevertError
-from zkkrum.evm.rounds import Outcome, Rounds, Slashing, deploy_verifier
+from zkkrum.evm.evidence import verified_evidence
+from zkkrum.evm.gas import batch_size
+from zkkrum.evm.rounds import (
+    DEFAULT_SCHEDULE,
+    DEFAULT_SLASHING,
+    Outcome,
+    Rounds,
+    Schedule,
+    Slashing,
+    deploy_verifier,
+)
+from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.learning.attacks import attacked_round, honest_updates
-from zkkrum.proof.build import build, gates, verification_key
-from zkkrum.proof.circuit import round_circuit
-from zkkrum.proof.form import PROOF
 from zkkrum.proof.material import Material
+from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
-from zkkrum.protocol.forecast import SHARD_GATES, round_gates
-from zkkrum.protocol.krum import Krum, Verdict, bitmap
+from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.quantize import Floats, Integers, quantize
 from zkkrum.rounds.parties import CLIP_IN_RMS
@@ -45,11 +53,12 @@ def silent(what: str) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """One transaction of a round's life, or a refused one (``gas`` 0)."""
+    """One transaction of a round's life, or a refused one (``gas`` 0); ``bytes`` of its calldata, where it has a proof."""
 
     name: str
     gas: int
     note: str = ""
+    bytes: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,28 +68,34 @@ class Life:
     Parameters
     ----------
     params
-        The circuit's constants.
+        The circuits' constants.
     gates
-        Its size.
+        Their sizes, by verifier.
     verdict
         What was proved.
     outcome
         What the contract made of it.
     steps
         In order; one commitment stands for all, with the dearest client's gas.
+    proving
+        Gas of the transactions that prove the verdict, in order.
     verify_gas
-        The verifier alone, called directly: 21,000 and calldata included.
+        By verifier, called directly with one proof: 21,000 and calldata included.
     sizes
         Bytes of runtime code.
+    chain
+        Where it was lived, with its history.
     """
 
     params: Params
-    gates: int
+    gates: Mapping[str, int]
     verdict: Verdict
     outcome: Outcome
     steps: tuple[Step, ...]
-    verify_gas: int
-    sizes: Mapping[str, int] = field(default_factory=dict)
+    proving: tuple[int, ...]
+    verify_gas: Mapping[str, int]
+    sizes: Mapping[str, int]
+    chain: Chain = field(repr=False)
 
     def gas(self, name: str) -> int:
         """Return the gas of a step by name (0 if the life did not have it)."""
@@ -89,13 +104,12 @@ class Life:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """A chain on which everything for one circuit is deployed."""
+    """A chain on which everything for one shape is deployed."""
 
     chain: Chain
     params: Params
-    key: bytes
-    gates: int
-    verifier: Deployed
+    gates: Mapping[str, int]
+    verifiers: Mapping[str, Deployed]
     slasher: Deployed
     rounds: Rounds
     sizes: Mapping[str, int]
@@ -107,45 +121,26 @@ class Stage:
         tools: Toolchain,
         *,
         optimized: bool = True,
-        slashing: Slashing | None = None,
+        slashing: Slashing = DEFAULT_SLASHING,
+        schedule: Schedule = DEFAULT_SCHEDULE,
         chain: Chain | None = None,
     ) -> Stage:
-        """Render, compile and deploy verifier, slasher (a mock) and `KrumRounds`.
-
-        Raises
-        ------
-        InputError
-            If rounds of these constants do not fit one circuit.
-        """
-        expected = round_gates(params)
-        if expected > SHARD_GATES:
-            raise InputError(
-                f"one circuit for n = {params.n}, d = {params.d}, b = {params.b} would have about {expected:,} gates, "
-                f"more than {SHARD_GATES:,}",
-                "on chain a round must fit one circuit: take a smaller --dimension",
-            )
-        built = build(round_circuit(params), tools)
-        key = verification_key(built, tools)
-        text = tools.bb.write_solidity_verifier(key, optimized=optimized)
-        verifier, libraries = solidity.compile_verifier(tools.solc, text)
-        contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
+        """Render, compile and deploy verifiers, slasher (a mock) and `KrumRounds`."""
         chain = chain or Chain()
-        slashing = slashing or Slashing()
-        checker = deploy_verifier(chain, OPERATOR, verifier, libraries)
+        rendered = verifiers.render(params, verifiers.keys_of(params, tools), tools, optimized=optimized)
+        contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
+        checkers = {v.name: deploy_verifier(chain, OPERATOR, v.contract, v.libraries) for v in rendered}
         slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, slashing.avs)
-        rounds = Rounds.deploy(
-            chain,
-            contracts["KrumRounds"],
-            params,
-            checker.address,
-            slasher.address,
-            OPERATOR,
-            VETOER,
-            slashing,
-        )
-        checker.foreign = rounds.contract.foreign = solidity.verifier_errors(text) | checker.errors
-        sizes = {c.name: c.size for c in (verifier, *libraries.values(), contracts["KrumRounds"])}
-        return cls(chain, params, key, gates(built, tools), checker, slasher, rounds, sizes)
+        where = {name: checker.address for name, checker in checkers.items()}
+        code, roles = contracts["KrumRounds"], (OPERATOR, VETOER)
+        rounds = Rounds.deploy(chain, code, params, where, slasher.address, roles, slashing, schedule)
+        for verifier in rendered:
+            checker = checkers[verifier.name]
+            checker.foreign = solidity.verifier_errors(verifier.text) | checker.errors
+            rounds.contract.foreign |= checker.foreign
+        sizes = {name: size for verifier in rendered for name, size in verifier.sizes.items()}
+        sizes["KrumRounds"] = code.size
+        return cls(chain, params, verifiers.gates_of(params, tools), checkers, slasher, rounds, sizes)
 
     def round(self, clip: float) -> Round:
         """Return a round for this chain and contract, under a fresh id, with a roster of made-up addresses."""
@@ -158,16 +153,26 @@ class Stage:
             contract=self.rounds.address,
         )
 
-    def proof_of(self, material: Material, tools: Toolchain, out: Path | None = None) -> bytes:
+    def evidence(self, material: Material, tools: Toolchain, out: Path | None = None, **options: object) -> Evidence:
         """Prove material; the bundle is kept where ``out`` says."""
         with tempfile.TemporaryDirectory(prefix="zkkrum-") as scratch:
             folder = out or Path(scratch) / "bundle"
-            prove(material, folder, tools)
-            return (folder / PROOF).read_bytes()
+            prove(material, folder, tools, ProveOptions(**options))  # type: ignore[arg-type]
+            return verified_evidence(folder, tools)
 
-    def verify_call(self, round: Round, proof: bytes, outputs: Sequence[int]) -> Receipt:
-        """Call the verifier itself with the public inputs the contract would hand it."""
-        return self.verifier.send(ANYONE, "verify", proof, self.rounds.public_inputs(round, outputs))
+    def post(self, material: Material) -> list[Receipt]:
+        """Open the round of some material and post its commitments."""
+        opened = self.rounds.open(material.round)
+        posted = [self.rounds.commit(material.round, i, c) for i, c in enumerate(material.commitments)]
+        return [opened, *posted]
+
+    def verify_gas(self, told: Evidence, material: Material) -> dict[str, int]:
+        """Call each verifier itself, with the public inputs that the contract hands it, and return the gas."""
+        asked = told.questions(material.commitments)
+        return {
+            name: self.verifiers[name].send(ANYONE, "verify", proof, [w.to_bytes(32, "big") for w in words]).gas
+            for name, proof, words in asked
+        }
 
 
 def client_addresses(n: int) -> tuple[str, ...]:
@@ -201,13 +206,13 @@ def life(
     Parameters
     ----------
     params
-        The circuit's constants.
+        The circuits' constants.
     byzantine, attack, seed
         The simulated clients; salts and blinds come from the system's randomness all the same.
     clip
         Quantization bound; by default the server's choice from the updates.
     optimized
-        Whether the verifier is bb's optimized one.
+        Whether the verifiers are bb's optimized ones.
     out
         Where to keep the bundle; nowhere by default.
     tell
@@ -220,47 +225,72 @@ def life(
     ToolFailedError
         If the contract does anything but what it should.
     """
-    steps: list[Step] = []
-    tell("rendering, compiling and deploying the verifier and the contracts")
+    tell("rendering, compiling and deploying the verifiers and the contract")
     stage = Stage.set_up(params, tools, optimized=optimized)
-    rounds, chain = stage.rounds, stage.chain
-    steps += [
-        Step("deploy verifier", stage.verifier.gas, f"{stage.sizes[solidity.VERIFIER_CONTRACT]:,} bytes"),
-        Step("deploy KrumRounds", rounds.contract.gas, f"{stage.sizes['KrumRounds']:,} bytes"),
-    ]
+    rounds = stage.rounds
+    steps = [
+        *(Step(f"deploy {name} verifier", v.gas, f"{stage.sizes[f'{name} verifier']:,} bytes of code")
+          for name, v in stage.verifiers.items()),
+        Step("deploy KrumRounds", rounds.contract.gas, f"{stage.sizes['KrumRounds']:,} bytes of code"),
+    ]  # fmt: skip
     updates, default = simulate(params, byzantine, attack, seed)
-    round = stage.round(clip or default)
-    steps.append(Step("open", rounds.open(round).gas, f"roster of {params.n}"))
-
     tell("clients quantize and commit")
-    values = quantize(updates, round.clip, params.b)
-    material = Material.commit_values(round, values, tools.bb.hash_many, by_clients=True)
-    receipts = [rounds.commit(round, i, c) for i, c in enumerate(material.commitments)]
-    steps.append(Step("commit", max(r.gas for r in receipts), f"each of {params.n} clients"))
+    round = stage.round(clip or default)
+    material = Material.commit_values(
+        round, quantize(updates, round.clip, params.b), tools.bb.hash_many, by_clients=True
+    )
+    opened, *posted = stage.post(material)
+    steps.append(Step("open", opened.gas, f"roster of {params.n}"))
+    steps.append(Step("commit", max(r.gas for r in posted), f"each of {params.n} clients"))
 
     tell("the server proves")
-    proof = stage.proof_of(material, tools, out)
-    verdict = Krum(params)(material.q).verdict
-    outputs = verdict.public_words()
-
-    lie = [0, 0, outputs[2]] if verdict.malicious else [1, 1, outputs[2]]
-    steps.append(_refused(lambda: rounds.submit(round, proof, lie, SERVER), "submit a false verdict"))
-    broken = bytes([*proof[:-1], proof[-1] ^ 1])
-    steps.append(_refused(lambda: rounds.submit(round, broken, outputs, SERVER), "submit a damaged proof"))
-    verify_gas = stage.verify_call(round, proof, outputs).gas
-    steps.append(Step("submit", rounds.submit(round, proof, outputs, SERVER).gas, f"verifier alone {verify_gas:,}"))
+    told = stage.evidence(material, tools, out)
+    tell("the verdict goes on chain")
+    alone = stage.verify_gas(told, material)
+    proving = _prove(stage, told)
+    steps += proving
+    malicious, flagged, selected = told.outputs
+    verdict = Verdict(bool(malicious), _clients(flagged), _clients(selected))
     outcome = rounds.outcome(round)
-    if outcome is Outcome.FLAGGED:
-        flagged = bitmap(verdict.flagged)
-        steps.append(_refused(lambda: rounds.slash(round, flagged, ANYONE), "slash before the challenge delay"))
-        chain.time += Slashing().challenge_delay
-        receipt = rounds.slash(round, flagged, ANYONE)
-        slashed = [event for name, event in rounds.contract.events(receipt) if name == "Slashed"]
-        steps.append(Step("slash", receipt.gas, f"{len(slashed)} clients in one call"))
-        steps.append(_refused(lambda: rounds.slash(round, flagged, ANYONE), "slash again"))
-    else:
-        steps.append(_refused(lambda: rounds.slash(round, 1, ANYONE), "slash somebody"))
-    return Life(params, stage.gates, verdict, outcome, tuple(steps), verify_gas, stage.sizes)
+    steps += _slash(stage, round, outcome, flagged)
+    spent = tuple(step.gas for step in proving if step.gas)
+    return Life(params, stage.gates, verdict, outcome, tuple(steps), spent, alone, stage.sizes, stage.chain)
+
+
+def _prove(stage: Stage, told: Evidence) -> list[Step]:
+    """Send the calls that prove the verdict, and before the last two that must be refused."""
+    rounds, steps = stage.rounds, []
+    selectors = rounds.contract.contract.selectors
+    *before, last = told.calls(batch_size(told.round.params))
+
+    def sent(call: Call) -> Step:
+        return Step(call.title, rounds.send(call, SERVER).gas, bytes=len(call.data(selectors)))
+
+    steps += [sent(call) for call in before]
+    malicious, _, selected = told.outputs
+    lie = replace(told, outputs=(0, 0, selected) if malicious else (1, 1, selected))
+    broken = replace(told, proof=bytes([*told.proof[:-1], told.proof[-1] ^ 1]))
+    for what, forged in (("a false verdict", lie), ("a damaged proof", broken)):
+        call = forged.submit() if told.public is None else forged.conclude()
+        steps.append(_refused(lambda call=call: rounds.send(call, SERVER), f"{last.function} {what}"))  # type: ignore[misc]
+    return [*steps, sent(last)]
+
+
+def _slash(stage: Stage, round: Round, outcome: Outcome, flagged: int) -> list[Step]:
+    """Slash whoever is flagged, and try what must be refused."""
+    rounds = stage.rounds
+    if outcome is not Outcome.FLAGGED:
+        return [_refused(lambda: rounds.slash(round, 1, ANYONE), "slash somebody")]
+    steps = [_refused(lambda: rounds.slash(round, flagged, ANYONE), "slash before the challenge delay")]
+    stage.chain.time += rounds.contract.view("schedule")["challengeDelay"]
+    receipt = rounds.slash(round, flagged, ANYONE)
+    slashed = [event for name, event in rounds.contract.events(receipt) if name == "Slashed"]
+    steps.append(Step("slash", receipt.gas, f"{len(slashed)} clients in one call"))
+    return [*steps, _refused(lambda: rounds.slash(round, flagged, ANYONE), "slash again")]
+
+
+def _clients(bits: int) -> tuple[int, ...]:
+    return tuple(i for i in range(bits.bit_length()) if bits >> i & 1)
 
 
 def _refused(attempt: Callable[[], Receipt], name: str) -> Step:
@@ -367,19 +397,19 @@ def gas_table(
 
 
 def to_markdown(lives: Sequence[Life], plain: Sequence[PlainCost]) -> str:
-    """Render both as tables for a README."""
+    """Render both as tables for a document."""
     columns: dict[str, Callable[[Life], int]] = {
         "n": lambda x: x.params.n,
         "d": lambda x: x.params.d,
-        "gates": lambda x: x.gates,
-        "deploy verifier": lambda x: x.gas("deploy verifier"),
+        "gates": lambda x: max(x.gates.values()),
+        "deploy verifier": lambda x: x.gas("deploy round verifier"),
         "deploy KrumRounds": lambda x: x.gas("deploy KrumRounds"),
         "open": lambda x: x.gas("open"),
-        "commit (each client)": lambda x: x.gas("commit"),
-        "verifier call": lambda x: x.verify_gas,
+        "commit, each client": lambda x: x.gas("commit"),
+        "verifier call": lambda x: max(x.verify_gas.values()),
         "submit": lambda x: x.gas("submit"),
-        "slash (one client)": lambda x: x.gas("slash"),
-        "whole round": lambda x: x.gas("open") + x.params.n * x.gas("commit") + x.gas("submit"),
+        "slash, one client": lambda x: x.gas("slash"),
+        "round, all clients": lambda x: x.gas("open") + x.params.n * x.gas("commit") + x.gas("submit"),
     }
     per_round = [[f"{value(life):,}" for value in columns.values()] for life in lives]
     on_chain = [
@@ -387,9 +417,10 @@ def to_markdown(lives: Sequence[Life], plain: Sequence[PlainCost]) -> str:
         for c in plain
     ]
     head = ("n", "d", "Krum in Solidity", "nine products at a time", "")
-    return _table(list(columns), per_round) + "\n\n" + _table(head, on_chain)
+    return table(list(columns), per_round) + "\n\n" + table(head, on_chain)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Render a table whose columns are numbers."""
     lines = [head, ["---:"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""`KrumRounds` driven by name: deployed with its verifier, opened, committed to, judged, slashed.
+"""`KrumRounds` driven by name: deployed with its verifiers, opened, committed to, judged, slashed.
 
 Must not know how proofs are made.
 """
@@ -9,10 +9,16 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
+from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, Receipt
 from zkkrum.evm.solidity import Contract, circuit_words
+from zkkrum.evm.transactions import Call
 from zkkrum.protocol.params import Params, Round
+
+DAY = 24 * 3600
+NOBODY = "0x" + "00" * 20
 
 
 class Outcome(IntEnum):
@@ -27,7 +33,7 @@ class Outcome(IntEnum):
 
 @dataclass(frozen=True)
 class Slashing:
-    """What a flagged client loses, and when: fixed at construction, so clients know it before they commit.
+    """What a flagged client loses: fixed at construction, so clients know it before they commit.
 
     Parameters
     ----------
@@ -35,17 +41,58 @@ class Slashing:
         Service on whose behalf the slasher acts.
     operator_set_id
         EigenLayer's operator set.
-    challenge_delay
-        Seconds from the verdict to the first slash.
+    asked_at_commit
+        Whether a client can commit only while the slasher says that it can be slashed.
     strategies, wads
         Addresses in ascending order, and the part of each in units of 1e-18.
     """
 
     avs: str = "0x" + "a5" * 20
     operator_set_id: int = 1
-    challenge_delay: int = 7 * 24 * 3600
+    asked_at_commit: bool = False
     strategies: tuple[str, ...] = ("0x" + "51" * 20,)
     wads: tuple[int, ...] = (10**17,)
+
+    def words(self, slasher: str) -> dict[str, Any]:
+        """Return the contract's ``Slashing``, by field name."""
+        return {
+            "slasher": slasher,
+            "avs": self.avs,
+            "operatorSetId": self.operator_set_id,
+            "askedAtCommit": self.asked_at_commit,
+            "strategies": list(self.strategies),
+            "wadsToSlash": list(self.wads),
+        }
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Bounds on a round's times, in seconds: fixed at construction.
+
+    Parameters
+    ----------
+    commit_window
+        Least time from opening to the last commitment.
+    challenge_delay
+        From the verdict to the first slash.
+    open_to_slashable
+        Most time from opening to the first slash; the contract takes at most 14 days.
+    """
+
+    commit_window: int = 3600
+    challenge_delay: int = 3 * DAY
+    open_to_slashable: int = 7 * DAY
+
+    def words(self) -> dict[str, int]:
+        """Return the contract's ``Schedule``, by field name."""
+        return {
+            "commitWindow": self.commit_window,
+            "challengeDelay": self.challenge_delay,
+            "openToSlashable": self.open_to_slashable,
+        }
+
+
+DEFAULT_SLASHING, DEFAULT_SCHEDULE = Slashing(), Schedule()
 
 
 def clip_bits(clip: float) -> int:
@@ -63,6 +110,53 @@ def deploy_verifier(chain: Chain, sender: str, contract: Contract, libraries: Ma
     verifier = Deployed.create(chain, contract.linked({n: part.address for n, part in parts.items()}), sender)
     verifier.gas += sum(part.gas for part in parts.values())
     return verifier
+
+
+@dataclass(frozen=True)
+class ClaimState:
+    """What ``claimOf`` answers: how far somebody's claim in a round has come.
+
+    Parameters
+    ----------
+    outcome
+        Of the round.
+    challenges, chains
+        SHA-256 of the claim's challenges and chains, or zero.
+    next
+        Shards proved.
+    link
+        Where the next shard starts.
+    """
+
+    outcome: Outcome
+    challenges: bytes
+    next: int
+    link: int
+    chains: bytes
+
+    @classmethod
+    def parse(cls, answer: str) -> ClaimState:
+        """Read what ``eth_call`` of ``claimOf`` returned: ``0x`` and five words.
+
+        Raises
+        ------
+        InputError
+            If it is anything else.
+        """
+        try:
+            data = bytes.fromhex(answer.strip().removeprefix("0x"))
+            words = [data[k : k + 32] for k in range(0, len(data), 32)]
+            outcome, challenges, following, link, chains = words
+            number = int.from_bytes(following, "big")
+            if len(data) != 5 * 32 or number >= 2**31:
+                raise ValueError
+            return cls(Outcome(int.from_bytes(outcome, "big")), challenges, number, int.from_bytes(link, "big"), chains)
+        except ValueError:
+            shown = answer if len(answer) <= 80 else f"{answer[:80]}… ({len(answer):,} characters)"
+            raise InputError(
+                f"claim state: expected 0x and the five 32-byte words that claimOf returns, found {shown!a}",
+                "call claimOf(roundId, sender) of the contract (eth_call), and give what it answers",
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -87,24 +181,32 @@ class Rounds:
         chain: Chain,
         contract: Contract,
         params: Params,
-        verifier: str,
+        verifiers: Mapping[str, str],
         slasher: str,
-        operator: str,
-        vetoer: str,
-        slashing: Slashing | None = None,
+        roles: tuple[str, str],
+        slashing: Slashing = DEFAULT_SLASHING,
+        schedule: Schedule = DEFAULT_SCHEDULE,
     ) -> Rounds:
-        """Deploy the contract for a circuit and its verifier."""
-        slashing = slashing or Slashing()
-        words = {
-            "slasher": slasher,
-            "avs": slashing.avs,
-            "operatorSetId": slashing.operator_set_id,
-            "challengeDelay": slashing.challenge_delay,
-            "strategies": list(slashing.strategies),
-            "wadsToSlash": list(slashing.wads),
-        }
-        arguments = (verifier, circuit_words(params), words, operator, vetoer)
-        return cls(Deployed.create(chain, contract, operator, *arguments), operator, vetoer)
+        """Deploy the contract for a shape.
+
+        Parameters
+        ----------
+        verifiers
+            Addresses by the contract's names (`zkkrum.evm.verifiers.names_of`): those that the shape has.
+        slasher
+            Its address.
+        roles
+            Operator, who deploys, and vetoer.
+        """
+        names = ("round", "shard", "lastShard", "verdict")
+        arguments = (
+            {name: verifiers.get(name, NOBODY) for name in names},
+            circuit_words(params),
+            slashing.words(slasher),
+            schedule.words(),
+            *roles,
+        )
+        return cls(Deployed.create(chain, contract, roles[0], *arguments), *roles)
 
     @property
     def chain(self) -> Chain:
@@ -130,13 +232,18 @@ class Rounds:
             now + proof_seconds,
         )
 
-    def commit(self, round: Round, index: int, commitment: int) -> Receipt:
+    def commit(self, round: Round, index: int, commitment: bytes) -> Receipt:
         """Post a client's commitment from its own address."""
-        return self.contract.send(round.roster[index].lower(), "commit", round.round_id, index, commitment)
+        sender = round.roster[index].lower()
+        return self.contract.send(sender, "commit", round.round_id, round.context, index, commitment)
 
-    def submit(self, round: Round, proof: bytes, outputs: Sequence[int], sender: str | None = None) -> Receipt:
-        """Submit a proof of the outputs malicious, flagged, selected."""
-        return self.contract.send(sender or self.operator, "submit", round.round_id, proof, *outputs)
+    def send(self, call: Call, sender: str | None = None) -> Receipt:
+        """Send one of the calls that prove a verdict."""
+        return self.contract.send_data(sender or self.operator, call.data(self.contract.contract.selectors))
+
+    def prove(self, calls: Sequence[Call], sender: str | None = None) -> list[Receipt]:
+        """Send all the calls that prove a verdict, in order."""
+        return [self.send(call, sender) for call in calls]
 
     def slash(self, round: Round, clients: int, sender: str | None = None) -> Receipt:
         """Report flagged clients, given as a bitmap."""
@@ -146,11 +253,15 @@ class Rounds:
         """Spare flagged clients, given as a bitmap."""
         return self.contract.send(self.vetoer, "veto", round.round_id, clients)
 
+    def void(self, round: Round, sender: str | None = None) -> Receipt:
+        """Record that a round is void."""
+        return self.contract.send(sender or self.operator, "voidRound", round.round_id)
+
     def outcome(self, round: Round) -> Outcome:
         """Return the outcome as of the chain's time."""
         return Outcome(self.contract.view("outcomeOf", round.round_id))
 
-    def public_inputs(self, round: Round, outputs: Sequence[int]) -> list[bytes]:
-        """Return the public inputs that the contract would hand the verifier."""
-        found: list[bytes] = self.contract.view("publicInputs", round.round_id, *outputs)
-        return found
+    def claim(self, round: Round, sender: str | None = None) -> ClaimState:
+        """Return how far a sender's claim has come."""
+        data = self.contract.calldata("claimOf", round.round_id, sender or self.operator)
+        return ClaimState.parse(self.chain.call(self.contract.address, data).hex())

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 from zkkrum.protocol.params import Params
+from zkkrum.toolchain import cache
 
 Solc = Callable[[dict[str, Any]], dict[str, Any]]
 """Compiles a standard-JSON input; raises if a source does not compile."""
@@ -24,9 +25,9 @@ EVM_VERSION = "cancun"
 """Oldest fork the contracts run on: transient storage (EIP-1153) and MCOPY (EIP-5656)."""
 ROUNDS_RUNS = 200
 VERIFIER_RUNS = 1
-"""Optimizer setting for the verifier: for size. More runs do not make its assembly cheaper."""
+"""Optimizer setting for the verifiers: for size. More runs do not make their assembly cheaper."""
 
-ROUNDS_SOURCES = ("KrumRounds.sol", "ISlasher.sol", "IVerifier.sol")
+ROUNDS_SOURCES = ("KrumRounds.sol", "SlashingRouter.sol", "ISlasher.sol", "IVerifier.sol")
 DEMO_SOURCES = ("demo/MockSlasher.sol", "demo/PlainKrum.sol")
 """A slasher to play with, and Krum computed on chain, to compare costs with."""
 VERIFIER_SOURCE = "Verifier.sol"
@@ -80,7 +81,7 @@ def source(name: str) -> str:
     return files("zkkrum").joinpath("contracts", *name.split("/")).read_text("utf-8")
 
 
-def standard_json(sources: Mapping[str, str], runs: int) -> dict[str, Any]:
+def standard_json(sources: Mapping[str, str], runs: int, *, via_ir: bool) -> dict[str, Any]:
     """Return solc's standard-JSON input.
 
     Parameters
@@ -89,6 +90,8 @@ def standard_json(sources: Mapping[str, str], runs: int) -> dict[str, Any]:
         Text by file name.
     runs
         The optimizer's ``runs``.
+    via_ir
+        Whether to compile through solc's intermediate representation: smaller code for Solidity, nothing for assembly.
     """
     evm = ("bytecode.object", "bytecode.linkReferences", "deployedBytecode.object", "methodIdentifiers")
     outputs = ["abi", *(f"evm.{output}" for output in evm)]
@@ -97,25 +100,57 @@ def standard_json(sources: Mapping[str, str], runs: int) -> dict[str, Any]:
         "sources": {name: {"content": text} for name, text in sources.items()},
         "settings": {
             "optimizer": {"enabled": True, "runs": runs},
+            "viaIR": via_ir,
             "evmVersion": EVM_VERSION,
             "outputSelection": {"*": {"*": outputs}},
         },
     }
 
 
-def compile_sources(solc: Solc, sources: Mapping[str, str], runs: int) -> dict[str, Contract]:
+def compile_input(solc: Solc, wanted: dict[str, Any], *, fresh: bool = False) -> dict[str, Contract]:
     """Compile and return the contracts by name, interfaces included (their code is empty).
 
-    The compiler is pinned and deterministic, so this process compiles the same input once.
+    The compiler is pinned and deterministic, so the same input is compiled once, and its output kept in the cache.
+
+    Parameters
+    ----------
+    solc
+        See `Solc`.
+    wanted
+        solc's standard-JSON input.
+    fresh
+        Whether to compile it whatever the cache says, and take nothing from it.
     """
-    wanted = standard_json(sources, runs)
-    key = hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+    pins = files("zkkrum").joinpath("toolchain", "node", "package-lock.json").read_bytes()
+    key = hashlib.sha256(pins + json.dumps(wanted).encode()).hexdigest()
+    if fresh:
+        return _contracts(solc(wanted))
     if key not in _compiled:
-        _compiled[key] = _contracts(solc(wanted))
+        _compiled[key] = _contracts(_kept(key) or _keep(key, solc(wanted)))
     return dict(_compiled[key])
 
 
 _compiled: dict[str, dict[str, Contract]] = {}
+FOLDER = "solidity"
+
+
+def _kept(key: str) -> dict[str, Any] | None:
+    """Return solc's output from the cache, if it is whole: it begins with its own SHA-256."""
+    for path in cache.find(FOLDER, key):
+        try:
+            digest, _, output = path.read_bytes().partition(b"\n")
+        except OSError:
+            continue
+        if hashlib.sha256(output).hexdigest().encode() == digest:
+            found: dict[str, Any] = json.loads(output)
+            return found
+    return None
+
+
+def _keep(key: str, output: dict[str, Any]) -> dict[str, Any]:
+    data = json.dumps({"contracts": output["contracts"]}).encode()
+    cache.write(cache.place(FOLDER, key), hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+    return output
 
 
 def _contracts(output: dict[str, Any]) -> dict[str, Contract]:
@@ -140,20 +175,20 @@ def _contracts(output: dict[str, Any]) -> dict[str, Contract]:
     return compiled
 
 
-def rounds_input() -> dict[str, Any]:
-    """Return the compiler input of `KrumRounds`."""
-    return standard_json({name: source(name) for name in ROUNDS_SOURCES}, ROUNDS_RUNS)
+def rounds_input(more: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the compiler input of `KrumRounds` and `SlashingRouter`, and of a caller's sources (text by name)."""
+    own = {name: source(name) for name in ROUNDS_SOURCES}
+    return standard_json({**own, **(more or {})}, ROUNDS_RUNS, via_ir=True)
 
 
 def verifier_input(text: str) -> dict[str, Any]:
     """Return the compiler input of a verifier that bb rendered."""
-    return standard_json({VERIFIER_SOURCE: text}, VERIFIER_RUNS)
+    return standard_json({VERIFIER_SOURCE: text}, VERIFIER_RUNS, via_ir=False)
 
 
-def compile_rounds(solc: Solc, more: Mapping[str, str] | None = None) -> dict[str, Contract]:
-    """Compile `KrumRounds` and its interfaces, and more sources of a caller (text by name) that may import them."""
-    own = {name: source(name) for name in ROUNDS_SOURCES}
-    return compile_sources(solc, {**own, **(more or {})}, ROUNDS_RUNS)
+def compile_rounds(solc: Solc, more: Mapping[str, str] | None = None, *, fresh: bool = False) -> dict[str, Contract]:
+    """Compile `KrumRounds` and what stands beside it, and more sources of a caller that may import them."""
+    return compile_input(solc, rounds_input(more), fresh=fresh)
 
 
 def demo_sources() -> dict[str, str]:
@@ -161,7 +196,7 @@ def demo_sources() -> dict[str, str]:
     return {name: source(name) for name in DEMO_SOURCES}
 
 
-def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contract]]:
+def compile_verifier(solc: Solc, text: str, *, fresh: bool = False) -> tuple[Contract, dict[str, Contract]]:
     """Compile a verifier that bb rendered.
 
     Returns
@@ -169,7 +204,7 @@ def compile_verifier(solc: Solc, text: str) -> tuple[Contract, dict[str, Contrac
     Contract, dict of Contract
         The verifier, and the libraries to deploy first and link (none but for the plain one).
     """
-    compiled = compile_sources(solc, {VERIFIER_SOURCE: text}, VERIFIER_RUNS)
+    compiled = compile_input(solc, verifier_input(text), fresh=fresh)
     verifier = compiled[VERIFIER_CONTRACT]
     return verifier, {name: compiled[name] for name in verifier.links}
 
@@ -180,6 +215,7 @@ def circuit_words(params: Params) -> dict[str, Any]:
     return {
         "score": p.score.value.encode("ascii").ljust(32, b"\0"),
         "detection": p.detection.value.encode("ascii").ljust(32, b"\0"),
+        "acceptance": p.acceptance.value.encode("ascii").ljust(32, b"\0"),
         "n": p.n,
         "d": p.d,
         "b": p.b,
@@ -205,33 +241,52 @@ def verifier_errors(text: str) -> dict[bytes, str]:
     return {bytes.fromhex(selector): name.title().replace("_", "") for name, selector in found}
 
 
-def encode_call(selector: bytes, *arguments: int | bytes | Sequence[int]) -> bytes:
-    """Encode a call whose arguments are words, byte strings or arrays of words, as the contract ABI lays them out.
+Encodable: TypeAlias = "int | bytes | Sequence[Encodable]"
+"""A word, a byte string, an array (list) or a struct (tuple), as `encode_call` takes them."""
+
+
+def encode_call(selector: bytes, *arguments: Encodable) -> bytes:
+    """Encode a call as the contract ABI lays it out.
 
     Parameters
     ----------
     selector
         Four bytes.
     arguments
-        ``int`` for a static word, ``bytes`` for ``bytes``, a sequence of ``int`` for ``bytes32[]`` or ``uint256[]``.
+        ``int`` for a static word, ``bytes`` for ``bytes``, a list for an array, a tuple for a struct.
 
     Examples
     --------
     >>> encode_call(b"\\x01\\x02\\x03\\x04", 7).hex()[-2:]
     '07'
+    >>> len(encode_call(b"\\x01\\x02\\x03\\x04", [(b"proof", [1, 2], 3)]))
+    324
     """
+    return selector + _sequence(arguments)
 
-    def word(x: int) -> bytes:
-        return x.to_bytes(32, "big")
 
+def _word(x: int) -> bytes:
+    return x.to_bytes(32, "big")
+
+
+def _sequence(values: Sequence[Encodable]) -> bytes:
+    """Encode values one after the other: static ones in place, for dynamic ones the offset of where they stand."""
+    parts = [(_is_dynamic(value), _encoded(value)) for value in values]
+    offset = sum(32 if dynamic else len(data) for dynamic, data in parts)
     head, tail = b"", b""
-    for argument in arguments:
-        if isinstance(argument, int):
-            head += word(argument)
-            continue
-        head += word(32 * len(arguments) + len(tail))
-        if isinstance(argument, bytes):
-            tail += word(len(argument)) + argument + bytes(-len(argument) % 32)
-        else:
-            tail += word(len(argument)) + b"".join(map(word, argument))
-    return selector + head + tail
+    for dynamic, data in parts:
+        head += _word(offset + len(tail)) if dynamic else data
+        tail += data if dynamic else b""
+    return head + tail
+
+
+def _is_dynamic(value: Encodable) -> bool:
+    return any(map(_is_dynamic, value)) if isinstance(value, tuple) else not isinstance(value, int)
+
+
+def _encoded(value: Encodable) -> bytes:
+    if isinstance(value, int):
+        return _word(value)
+    if isinstance(value, bytes):
+        return _word(len(value)) + value + bytes(-len(value) % 32)
+    return (b"" if isinstance(value, tuple) else _word(len(value))) + _sequence(value)

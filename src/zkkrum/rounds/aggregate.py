@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,4 +118,7 @@ def _layout(path: Path, data: bytes) -> Layout:
         raise InputError(f"{path}: layout: {first_problem(error)}") from error
     if any(spec.dtype not in DTYPES or min(spec.shape, default=1) < 0 for spec in found):
         raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
+    names = [spec.name.encode(errors="surrogatepass") for spec in found]
+    if any(after <= before for before, after in pairwise(names)):
+        raise InputError(f"{path}: layout: expected names in ascending order, found {ascii(names)[:100]}")
     return found

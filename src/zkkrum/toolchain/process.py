@@ -31,6 +31,9 @@ _lock = threading.Lock()
 _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 _previous: dict[int, Any] = {}
+_starting = False
+"""Whether the main thread is starting a process: one that it would not remember if a handler raised now."""
+_postponed: list[int] = []
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _stopping.set()
     for process in list(_running):  # no lock: the handler may have interrupted its holder
         _kill(process)
+    if _starting:  # `start` goes on with this once it knows the process
+        _postponed.append(number)
+        return
+    _as_before(number, frame)
+
+
+def _as_before(number: int, frame: FrameType | None) -> None:
+    """Do what a signal did before we had a handler."""
     previous = _previous[number]
     if callable(previous):
         previous(number, frame)
@@ -132,20 +143,30 @@ def start(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[byt
     KeyboardInterrupt
         In a worker thread, once the program has been told to stop.
     """
-    if threading.current_thread() is threading.main_thread():
+    global _starting
+    in_main = threading.current_thread() is threading.main_thread()
+    if in_main:
         _stopping.clear()
+        _starting = True
     elif _stopping.is_set():
         raise KeyboardInterrupt
     try:
         process = subprocess.Popen([str(word) for word in command], start_new_session=True, **options)
+        with _lock:
+            _running.add(process)
     except (FileNotFoundError, PermissionError) as error:
         raise ToolMissingError(f"cannot start {command[0]}: {error.strerror}", "run `zkkrum doctor`") from error
     except OSError as error:
         raise ResourceError(f"cannot start {command[0]}: {error.strerror}", "free memory or processes") from error
-    with _lock:
-        _running.add(process)
+    finally:
+        if in_main:
+            _starting = False
     if _stopping.is_set():  # told to stop while it started: the handler did not know it yet
         _kill(process)
+    if in_main and _postponed:
+        number = _postponed[0]
+        _postponed.clear()
+        _as_before(number, None)
     return process
 
 

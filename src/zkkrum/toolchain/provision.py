@@ -223,7 +223,7 @@ def _locked(path: Path, notify: Callable[[str], None] | None) -> Iterator[None]:
         yield
 
 
-def _npm_environment(node: Node, scratch: Path) -> dict[str, str]:
+def npm_environment(node: Node, scratch: Path) -> dict[str, str]:
     """Return what npm needs: Node.js first on the PATH, and a home and a cache that can be written to."""
     environment = {"PATH": f"{node.command.parent}{os.pathsep}{process.search_path()}"}
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 (never raises)
@@ -238,7 +238,7 @@ def _install(folder: Path, node: Node, scratch: Path) -> None:
     for name, data in _sources().items():
         (folder / name).write_bytes(data)
     flags = ("--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--no-update-notifier")
-    environment = _npm_environment(node, scratch)
+    environment = npm_environment(node, scratch)
     done = process.run((*node.npm, "ci", *flags, "--loglevel=error"), cwd=folder, env=environment)
     if done.code:
         error = process.failure("npm ci", done)

@@ -1,0 +1,75 @@
+"""`zkkrum page`: write the page that verifies bundles in a browser, or check one.
+
+Only parses, prints and exits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import click
+
+from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say
+from zkkrum.errors import EXIT_DIFFERENT, InputError
+from zkkrum.files import write_whole
+from zkkrum.page import make as pages
+from zkkrum.proof.bundle import read_manifest
+from zkkrum.protocol.params import Params
+from zkkrum.rounds.roundfile import load_round
+from zkkrum.toolchain import Toolchain
+
+
+def _params_of(bundle: Path) -> Params:
+    try:
+        return read_manifest(bundle).round.parameters.params()
+    except ValueError as error:
+        raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
+
+
+@click.command()
+@click.option(
+    "--out",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("verify.html"),
+    show_default=True,
+    help="File to write.",
+)
+@click.option("--shape", "rounds", type=existing_file, multiple=True, help="A round.toml it is to know. Repeatable.")
+@click.option("--bundle", "bundles", type=existing_folder, multiple=True, help="A bundle it is to know. Repeatable.")
+@click.option("--check", "check", type=existing_file, help="Is this file exactly what this zkkrum makes?")
+@json_option
+@click.pass_context
+def page(
+    context: click.Context,
+    out: Path,
+    rounds: tuple[Path, ...],
+    bundles: tuple[Path, ...],
+    check: Path | None,
+    as_json: bool,
+) -> None:
+    """Write one HTML file that verifies bundles in any browser, offline.
+
+    It knows the verification keys of the shipped table, and those of the shapes of --shape and --bundle; of another
+    shape it says that it cannot decide. --check exits with 9 if a file is not the page that this zkkrum makes.
+    """
+    if check:
+        refuse_together("--check writes nothing, and takes the shapes from the file", "out", "rounds", "bundles")
+    with Toolchain.find(notify=say) as tools:
+        if check:
+            reason = pages.check(check, tools, say)
+            if as_json:
+                print_json({"ok": not reason, "reason": reason})
+            else:
+                click.echo(f"{check}: {reason or 'exactly the page that this zkkrum makes'}")
+            context.exit(EXIT_DIFFERENT if reason else 0)
+        shapes = [*(load_round(path).params for path in rounds), *map(_params_of, bundles)]
+        made = pages.make(shapes, tools, say)
+    write_whole(out, made)
+    digest = hashlib.sha256(made).hexdigest()
+    if as_json:
+        print_json({"page": str(out), "bytes": len(made), "sha256": digest})
+        return
+    click.echo(f"{out}: {len(made):,} bytes, SHA-256 {digest}")
+    click.echo("open it in any browser and drop a bundle on it; it loads and sends nothing")

@@ -1,0 +1,77 @@
+/**
+ * A bundle: its manifest and its files; the twin of `zkkrum.proof.bundle`. Must not know how proofs are checked.
+ */
+
+import { InputError } from './errors';
+import { type Bytes } from './field';
+import { type Folder } from './folder';
+import { MANIFEST } from './form';
+import { type Json, InvalidJson, parseJson } from './json';
+import { roundFile } from './roundfile';
+import { type Read, integer, listOf, mapOf, model, oneOf, strictNumber, text, truth, validate } from './schema';
+
+export const FORMAT = 'zkkrum-bundle-2';
+const FILE_BYTES_MAX = 64 * 2 ** 20;
+
+/** What a bundle claims. A verifier believes none of it. */
+export const manifest = model({
+  format: oneOf(FORMAT),
+  form: oneOf('round', 'sharded'),
+  zkkrum: text,
+  noir: text,
+  bb: text,
+  round: roundFile,
+  commitments_by: oneOf('clients', 'server'),
+  commitments: listOf(model({ client: text, commitment: text })),
+  aggregate: text,
+  verdict: model({ malicious: truth, flagged: listOf(text), selected: listOf(text), accepted: listOf(text) }),
+  public_inputs: listOf(model({ name: text, value: text })),
+  circuits: mapOf(model({ crate: text, key_id: text, gates: integer })),
+  files: mapOf(text),
+  seconds: mapOf(strictNumber),
+});
+
+export type Manifest = Read<typeof manifest>;
+
+/** A file of a bundle cannot be read; the message is the system's word for it. */
+export class Unreadable extends Error {}
+
+/** Read a file of a bundle. */
+export async function readFile(folder: Folder, path: string): Promise<Bytes> {
+  const entry = folder.entries.get(path);
+  if (!entry) {
+    const isFolder = [...folder.entries.keys()].some((name) => name.startsWith(`${path}/`));
+    throw new Unreadable(isFolder ? 'Not a plain file' : 'No such file or directory');
+  }
+  if (entry.size > FILE_BYTES_MAX) throw new Unreadable('Too large for a file of a bundle');
+  return entry.read();
+}
+
+/** Read the manifest of a bundle; `InputError` if there is none, `Problem` if it is not one. */
+export async function readManifest(folder: Folder): Promise<Manifest> {
+  let data;
+  try {
+    data = await readFile(folder, MANIFEST);
+  } catch (error) {
+    if (error instanceof Unreadable) throw new InputError(`${folder.name}: not a bundle: ${MANIFEST}: ${error.message}`);
+    throw error;
+  }
+  if (formatOf(data) === 'zkkrum-bundle-1') {
+    throw new InputError(
+      `${folder.name}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies ` +
+        `protocol 2 (${FORMAT})`,
+      'verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity',
+    );
+  }
+  return validate(manifest, data);
+}
+
+function formatOf(data: Bytes): Json | undefined {
+  try {
+    const found = parseJson(data);
+    return found instanceof Map ? found.get('format') : undefined;
+  } catch (error) {
+    if (error instanceof InvalidJson) return undefined;
+    throw error;
+  }
+}
