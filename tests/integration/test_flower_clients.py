@@ -398,6 +398,25 @@ def test_a_client_that_missed_a_round_catches_up(toolchain: Toolchain, crs: Path
     assert {f"{STEP}0001", f"{STEP}0002"} < set(content.config_records)
 
 
+def test_a_client_that_failed_late_is_not_sent_the_whole_run(toolchain: Toolchain, crs: Path) -> None:
+    """The server does not know what is left of its state: everything while that is little, else what it has not seen."""
+    calls: list[int] = []
+
+    def failing(partition: int, base: Arrays) -> Arrays:
+        calls.append(partition)
+        if partition == 1 and calls.count(1) == 3:
+            raise RuntimeError("no battery")
+        return honest(partition, base)
+
+    grid = Recording(make_app(failing, STRICT, tools=toolchain), N)
+    server = strategy(prove_every=1, catch_up=2, tools=toolchain)
+    run(grid, server, rounds=4)
+    assert [len(done.nodes) for done in server.results] == [N, N, N - 1, N]
+    content = grid.trainings(2)[3].message.content
+    assert sorted(name for name in content.config_records if name.startswith(STEP)) == [f"{STEP}0002", f"{STEP}0003"]
+    assert START not in content.array_records
+
+
 def test_after_an_unproved_round_clients_that_insist_do_not_train() -> None:
     grid = Forging(make_app(honest, STRICT), N, lambda message: None)
     server = strategy()
@@ -596,6 +615,11 @@ def test_clients_find_out_that_they_committed_under_different_terms() -> None:
     other = view.model_copy(update={"context": "0x" + "04" * 32})
     (found,) = compare_shown({"a": [view], "b": [other]})
     assert "'a' and 'b' committed under different terms" in found
+
+
+def test_a_view_names_every_client() -> None:
+    with pytest.raises(ValueError, match="expected 2 commitments, found 1"):
+        Shown(round_id="0x", context="0x", roster=("a", "b"), commitments=("0x",))
 
 
 def test_the_same_commitment_shown_twice_is_invented() -> None:

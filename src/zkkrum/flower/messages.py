@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, model_validator
 
 from zkkrum.errors import InputError
 from zkkrum.proof.bundle import read_file, read_manifest
@@ -176,6 +176,12 @@ class Shown(Strict):
     roster: tuple[str, ...]
     commitments: tuple[str, ...]
 
+    @model_validator(mode="after")
+    def _one_a_client(self) -> Shown:
+        if len(self.roster) != len(self.commitments):
+            raise ValueError(f"expected {len(self.roster)} commitments, found {len(self.commitments)}")
+        return self
+
     @property
     def digest(self) -> str:
         """SHA-256 of the context and the commitments, in roster order."""
@@ -204,7 +210,7 @@ def compare_shown(views: Mapping[str, Sequence[Shown]]) -> list[str]:
     for client, view in views.items():
         for shown in view:
             other, before = first.setdefault(shown.round_id, (client, shown))
-            if shown.context != before.context:
+            if (shown.context, shown.roster) != (before.context, before.roster):
                 found.append(f"round {shown.round_id}: {other!r} and {client!r} committed under different terms")
                 continue
             named = zip(shown.roster, before.commitments, shown.commitments, strict=True)

@@ -188,6 +188,8 @@ class ZkKrum(FedAvg):
         """What the first client said that did not do what it was asked last."""
         self._seen: dict[int, int] = {}
         """Node to the round up to which it has verified the model."""
+        self._failed: set[int] = set()
+        """Nodes that did not train when they were asked last: what they remember is not sure."""
 
     def summary(self) -> None:
         """Log the strategy's settings."""
@@ -216,7 +218,7 @@ class ZkKrum(FedAvg):
         self._begin(grid, initial_arrays)
         if self._tools or not self.prove_every:
             return super().start(grid, initial_arrays, *args, **options)
-        with Toolchain.find(notify=log.info) as tools:
+        with Toolchain.find(notify=log.info).ready() as tools:
             self._tools = tools
             try:
                 return super().start(grid, initial_arrays, *args, **options)
@@ -231,7 +233,7 @@ class ZkKrum(FedAvg):
             if left_out := buffers(model):
                 log.info("no floats, so no round changes them: %s", ", ".join(left_out))
             self._run = Run.create(self.path, model)
-            self._initial, self._seen, self.results = arrays, {}, []
+            self._initial, self._seen, self._failed, self.results = arrays, {}, set(), []
         return self._run
 
     def _require_nodes(self, grid: Grid, d: int) -> None:
@@ -284,23 +286,31 @@ class ZkKrum(FedAvg):
 
     def _history(self, run: Run, node: int, packed: dict[int, ConfigRecord]) -> dict[str, ConfigRecord | ArrayRecord]:
         """Return the records that lead a node from the model it knows to the one of this round, or say why not."""
-        since = self._seen.get(node, 0)
-        missed = [done for done in self.results if done.server_round > since and done.verdict]
-        proved = [done.server_round for done in missed if done.bundle]
-        unproved = [done.server_round for done in missed if not done.bundle]
+        seen = self._seen.get(node, 0)
+        for since in [0, seen] if node in self._failed else [seen]:
+            proved, gap = self._since(since)
+            if gap:
+                continue
+            found: dict[str, ConfigRecord | ArrayRecord] = {HISTORY: ConfigRecord({"gap": ""})}
+            for number in proved:
+                if number not in packed:
+                    packed[number] = pack_step(run.round(number))
+                found[f"{STEP}{number:04d}"] = packed[number]
+            if proved and not since:
+                found[START] = self._initial
+            return found
+        return {HISTORY: ConfigRecord({"gap": gap})}
+
+    def _since(self, server_round: int) -> tuple[list[int], str]:
+        """Return the proved rounds after another, and why they do not lead to the model of this round."""
+        later = [done for done in self.results if done.server_round > server_round and done.verdict]
+        proved = [done.server_round for done in later if done.bundle]
+        unproved = [done.server_round for done in later if not done.bundle]
         if unproved:
-            return {HISTORY: ConfigRecord({"gap": f"round {unproved[-1]} was not proved"})}
+            return proved, f"round {unproved[-1]} was not proved"
         if len(proved) > self.catch_up:
-            gap = f"{len(proved)} rounds are more than the {self.catch_up} that the server sends"
-            return {HISTORY: ConfigRecord({"gap": gap})}
-        found: dict[str, ConfigRecord | ArrayRecord] = {HISTORY: ConfigRecord({"gap": ""})}
-        for number in proved:
-            if number not in packed:
-                packed[number] = pack_step(run.round(number))
-            found[f"{STEP}{number:04d}"] = packed[number]
-        if node not in self._seen and proved:
-            found[START] = self._initial
-        return found
+            return proved, f"{len(proved)} rounds are more than the {self.catch_up} that the server sends"
+        return proved, ""
 
     # What comes of a round
 
@@ -309,9 +319,9 @@ class ZkKrum(FedAvg):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Commit, prove and aggregate; a void round leaves the model as it is."""
         valid, failed = self._check_and_log_replies(list(replies), is_train=True, validate=False)
-        self._seen.update({message.metadata.src_node_id: server_round - 1 for message in valid})
-        for message in failed:
-            self._seen.pop(message.metadata.src_node_id, None)
+        there = {message.metadata.src_node_id for message in valid}
+        self._seen.update(dict.fromkeys(there, server_round - 1))
+        self._failed = (self._failed | {message.metadata.src_node_id for message in failed}) - there
         base = to_numpy(self._arrays)
         try:
             if not valid:
