@@ -70,7 +70,8 @@ class Image:
 
     def run(self, *arguments: str | Path, uid: int = NOBODY, **env: str) -> subprocess.CompletedProcess[str]:
         """Do what ``docker run --user`` does, with nothing of our own environment."""
-        command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *self.entrypoint]
+        # env: what setpriv itself starts is still looked up with root's rights
+        command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "env", *self.entrypoint]
         settings = {**self.env, "HOME": "/", **env}
         return subprocess.run(
             [*command, *map(str, arguments)],
@@ -87,6 +88,18 @@ def assignments(text: str) -> Mapping[str, str]:
     return dict(word.split("=", 1) for word in shlex.split(text))
 
 
+def interpreter(image: Image) -> Path:
+    """A Python that another user can run, its library too: this one may stand in somebody's home."""
+    looked = [sys.executable, "/usr/local/bin/python3", "/usr/bin/python3"]
+    for path in dict.fromkeys(Path(name).resolve() for name in looked):
+        check = (
+            "import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10) or sys.prefix not in ensurepip.__file__)"
+        )
+        if image.run(path, "-c", check).returncode == 0:
+            return path
+    pytest.skip(f"no Python >= 3.10 with venv that other users can run: {', '.join(looked)}")
+
+
 @pytest.fixture(scope="module")
 def image(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     # Below the system's temporary folder itself: pytest's own is closed to others, as a home may be.
@@ -95,17 +108,16 @@ def image(toolchain: Toolchain, tmp_path_factory: pytest.TempPathFactory) -> Ite
     made = Image(root)
     (root / "work").mkdir()
     try:
-        if made.run(Path(sys.executable).resolve(), "-c", "").returncode:
-            pytest.skip(f"other users cannot run {sys.executable}")
+        python = interpreter(made)
         _, build, final = stages()
-        _build(made, build)
+        _build(made, build, python)
         _finish(made, final)
         yield made
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _build(image: Image, stage: list[tuple[str, str]]) -> None:
+def _build(image: Image, stage: list[tuple[str, str]], python: Path) -> None:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ZKKRUM_")}
     where = image.root
     for word, rest in stage:
@@ -124,7 +136,7 @@ def _build(image: Image, stage: list[tuple[str, str]]) -> None:
         elif word == "ENV":
             env |= {name: image.at(value) for name, value in assignments(rest).items()}
         elif word == "RUN" and rest not in ELSEWHERE:
-            command = re.sub(r"^python ", f"{shlex.quote(sys.executable)} ", image.at(rest))
+            command = re.sub(r"^python ", f"{shlex.quote(str(python))} ", image.at(rest))
             done = subprocess.run(command, shell=True, cwd=where, env=env, capture_output=True, text=True, check=False)
             if done.returncode:
                 unavailable(ToolFailedError(f"{rest}\n{done.stdout}\n{done.stderr}"))

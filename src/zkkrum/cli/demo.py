@@ -71,7 +71,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
         f"train {CLIENTS} clients on digits",
         lambda: digits_round(CLIENTS, BYZANTINE, ATTACK, np.random.default_rng(seed)),
     )
-    with step("look up the tools", lambda: Toolchain.find(notify=say)) as tools, progress_bar() as progress:
+    with step("look up the tools", lambda: Toolchain.find(notify=say).ready()) as tools, progress_bar() as progress:
         names = simulation.client_names(CLIENTS)
         truth = Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
         d = sum(t.size for t in tensors[0].values())
