@@ -399,7 +399,7 @@ def test_a_client_that_missed_a_round_catches_up(toolchain: Toolchain, crs: Path
 
 
 def test_a_client_that_failed_late_is_not_sent_the_whole_run(toolchain: Toolchain, crs: Path) -> None:
-    """The server does not know what is left of its state: everything while that is little, else what it has not seen."""
+    """What is left of its state is not known: it gets everything while that is little, else what it has not seen."""
     calls: list[int] = []
 
     def failing(partition: int, base: Arrays) -> Arrays:
