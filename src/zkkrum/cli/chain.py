@@ -28,7 +28,9 @@ from zkkrum.cli.rounds import ATTACK_HELP, TERMS, say_fallback, terms_options
 from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting
+from zkkrum.evm.claims import ClaimState
 from zkkrum.evm.solidity import CODE_SIZE_MAX
+from zkkrum.evm.transactions import TRANSACTION_BYTES, TRANSACTION_GAS
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.protocol.params import Params
@@ -37,7 +39,9 @@ from zkkrum.rounds.roundfile import ParametersFile
 from zkkrum.toolchain import Toolchain
 
 plain_option = click.option(
-    "--plain-verifier", is_flag=True, help="bb's unoptimized verifier: three times the gas, and two libraries to link."
+    "--plain-verifier",
+    is_flag=True,
+    help="bb's unoptimized verifiers: three times the gas (under Osaka over four), and two libraries each to link.",
 )
 
 
@@ -53,6 +57,8 @@ def _params(clients: int, dimension: int, terms: Terms) -> Params:
 @click.option("--clients", "-n", type=AT_LEAST_ONE, help="Instead of a bundle.")
 @click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Instead of a bundle.")
 @click.option("--out", "-o", type=folder, default=Path("onchain"), show_default=True, help="Folder to write.")
+@click.option("--next", "state", metavar="0x…", help="Only what is missing: what claimOf(round id, sender) answers.")
+@click.option("--rehearse", is_flag=True, help="Try the transactions on an EVM in this process (extra zkkrum[evm]).")
 @click.option("--check", "check", type=existing_folder, help="Render what this folder holds again, and compare.")
 @plain_option
 @terms_options
@@ -64,22 +70,26 @@ def export(
     clients: int | None,
     dimension: int | None,
     out: Path,
+    state: str | None,
+    rehearse: bool,
     check: Path | None,
     plain_verifier: bool,
     terms: Terms,
     as_json: bool,
 ) -> None:
-    """Write the Solidity verifier, KrumRounds and, for a BUNDLE, its calldata.
+    """Write the Solidity verifiers, KrumRounds and, for a BUNDLE, its transactions in order, ready to be sent.
 
-    For a BUNDLE, or for the constants given by --clients, --dimension and the options of `estimate`. Verifier and
+    For a BUNDLE, or for the constants given by --clients, --dimension and the options of `estimate`. Verifiers and
     contract are written together, bound to the same constants; --check exits with 9 if a folder is not exactly that.
     """
     if sum((bundle is not None, clients is not None or dimension is not None, check is not None)) != 1:
         raise click.UsageError("expected one of BUNDLE, --clients with --dimension, and --check")
     if bundle or check:
         refuse_together("the BUNDLE or the folder decides these; leave them out", *TERMS)
+    if not bundle:
+        refuse_together("only a BUNDLE has transactions", "state", "rehearse")
     if check:
-        refuse_together("--check writes nothing, and the folder says which verifier it has", "out", "plain_verifier")
+        refuse_together("--check writes nothing, and the folder says which verifiers it has", "out", "plain_verifier")
     with spinner() as tell, Toolchain.find(notify=say) as tools:
         if check:
             tell("rendering again")
@@ -91,20 +101,53 @@ def export(
             context.exit(EXIT_DIFFERENT if differences else 0)
         tell("rendering and compiling")
         if bundle:
-            done = exporting.export_bundle(bundle, out, tools, optimized=not plain_verifier)
+            done = exporting.export_bundle(
+                bundle,
+                out,
+                tools,
+                optimized=not plain_verifier,
+                state=ClaimState.parse(state) if state is not None else None,
+                rehearsed=rehearse,
+            )
         elif clients and dimension:
             done = exporting.export_shape(_params(clients, dimension, terms), out, tools, optimized=not plain_verifier)
         else:
             raise click.UsageError("expected both --clients and --dimension")
     if as_json:
-        print_json({"folder": str(done.folder), "files": done.files, "runtime_bytes": done.sizes, "bound": done.bound})
+        print_json(
+            {
+                "folder": str(done.folder),
+                "files": done.files,
+                "runtime_bytes": done.sizes,
+                "bound": done.bound,
+                "claim": done.claim,
+                "transactions": [vars(planned) for planned in done.transactions],
+                "measured_gas": done.measured,
+            }
+        )
         return
+    _print_exported(done)
+
+
+def _print_exported(done: exporting.Exported) -> None:
     click.echo(f"{done.folder}: {len(done.files)} files; constructor.json says what is left to fill in")
     for name, size in done.sizes.items():
-        click.echo(f"  {name:<16} {size:>6,} bytes of code (limit {CODE_SIZE_MAX:,})")
+        click.echo(f"  {name:<20} {size:>6,} bytes of code (limit {CODE_SIZE_MAX:,})")
+    if done.claim:
+        click.echo(done.claim)
+    if done.transactions:
+        limits = f"limits {TRANSACTION_BYTES:,} and {TRANSACTION_GAS:,}"
+        click.echo(f"transactions, to be sent in this order from one address ({limits}):")
+        shown = Table(box=None, pad_edge=False)
+        for column in ("file", "what", "bytes", "gas, forecast", *(["measured"] if done.measured else [])):
+            shown.add_column(column, justify="left" if column in ("file", "what") else "right")
+        for k, t in enumerate(done.transactions):
+            measured = [f"{done.measured[k]:,}"] if done.measured else []
+            shown.add_row(t.file, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
+        Console(highlight=False).print(shown)
     if done.bound is False:
         click.echo(
-            "the bundle's round names no chain and contract: its calldata serves the verifier alone, "
+            "the bundle's round names no chain and contract, or clients that are no addresses: "
             "KrumRounds will refuse it"
         )
 
@@ -171,13 +214,16 @@ def onchain_demo(
         print_json(_life(done) | {"bundle": str(out) if out else None})
         return
     p = done.params
-    click.echo(f"n = {p.n}, d = {p.d:,}, b = {p.b}: {p.score.value} + {p.detection.value}, {done.gates:,} gates")
+    gates = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
+    click.echo(f"n = {p.n}, d = {p.d:,}, b = {p.b}: {p.score.value} + {p.detection.value}; gates: {gates}")
     shown = Table(box=None, pad_edge=False)
-    for column, justify in (("step", "left"), ("gas", "right"), ("", "left")):
-        shown.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in ("step", "gas", "calldata", ""):
+        shown.add_column(column, justify="right" if column in ("gas", "calldata") else "left")
     for step in done.steps:
-        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", escape(step.note))
+        calldata = f"{step.bytes:,}" if step.bytes else ""
+        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, escape(step.note))
     Console(highlight=False).print(shown)
+    click.echo(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
     click.echo(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")
     if out:
         click.echo(f"bundle: {out}")

@@ -33,6 +33,7 @@ from zkkrum.cli.console import (
     say,
 )
 from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED, InputError
+from zkkrum.evm import gas
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
@@ -379,6 +380,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
 @click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Instead of a round.")
 @click.option("--workers", type=AT_LEAST_ONE, default=1, show_default=True, help="Machines of a Dask cluster.")
 @click.option("--cores", type=AT_LEAST_ONE, default=2, show_default=True, help="Cores of each machine.")
+@click.option("--on-chain", is_flag=True, help="Gas and transactions on chain too, and what larger shards save there.")
 @terms_options
 @json_option
 def estimate(
@@ -387,6 +389,7 @@ def estimate(
     dimension: int | None,
     workers: int,
     cores: int,
+    on_chain: bool,
     terms: Terms,
     as_json: bool,
 ) -> None:
@@ -404,7 +407,8 @@ def estimate(
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
     found = forecasts.estimate(params, workers, cores)
     if as_json:
-        print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks})
+        more = {"on_chain": _on_chain(params)} if on_chain else {}
+        print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks, **more})
         return
     click.echo(f"n = {params.n}, d = {params.d:,}, b = {params.b}, {params.score.value} + {params.detection.value}")
     click.echo(f"form       {found.form}: {found.reason}")
@@ -421,6 +425,38 @@ def estimate(
     click.echo(
         f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}"
     )
+    if on_chain:
+        _print_on_chain(params)
+
+
+def _on_chain(params: Params) -> dict[str, Any]:
+    found = gas.forecast(params)
+    return {
+        **asdict(found),
+        "transactions": found.transactions,
+        "verdict_gas": found.verdict_gas,
+        "osaka_verdict_gas": found.osaka_verdict_gas,
+        "larger_shards": [asdict(larger) for larger in gas.larger_shards(params)],
+    }
+
+
+def _print_on_chain(params: Params) -> None:
+    found = gas.forecast(params)
+    click.echo("on chain, with bb's optimized verifiers, under Cancun and Prague:")
+    shown = Table(box=None, pad_edge=False)
+    for column in ("transaction", "gas", "calldata", "times"):
+        shown.add_column(column, justify="left" if column == "transaction" else "right")
+    for cost in (*found.deployment, *found.round, *found.verdict):
+        shown.add_row(cost.title, f"{cost.gas:,}", f"{cost.bytes:,}" if cost.bytes else "", f"{cost.count:,}")
+    Console(highlight=False).print(shown)
+    click.echo(
+        f"the verdict: {found.verdict_gas:,} gas in {found.transactions:,} transaction(s), "
+        f"{found.verdict_gas / (params.n * params.d):,.1f} a committed value; under Osaka {found.osaka_verdict_gas:,}"
+    )
+    if params.chunks > 1:
+        for larger in gas.larger_shards(params):
+            shards = f"{larger.shards:,} shards" if larger.shards > 1 else "one circuit"
+            click.echo(f"  with {larger.points:,} points: {shards}, {larger.gas:,} gas")
 
 
 @click.command()

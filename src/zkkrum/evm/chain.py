@@ -216,6 +216,10 @@ class Chain:
         """Put runtime code at an address, as if it had always been there."""
         self._world.setdefault(address.lower(), _Account(nonce=1)).code = code
 
+    def move(self, address: str, to: str) -> None:
+        """Put a contract, code and storage, at another address, as if it had always been there."""
+        self._world[to.lower()] = self._world.pop(address.lower())
+
     def code(self, address: str) -> bytes:
         """Return the runtime code at an address."""
         return self._world.get(address.lower(), _Account()).code

@@ -17,12 +17,12 @@ import numpy as np
 from zkkrum.errors import ToolFailedError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.chain import Chain, Deployed, Receipt, RevertError
+from zkkrum.evm.claims import Outcome
 from zkkrum.evm.evidence import verified_evidence
 from zkkrum.evm.gas import batch_size
 from zkkrum.evm.rounds import (
     DEFAULT_SCHEDULE,
     DEFAULT_SLASHING,
-    Outcome,
     Rounds,
     Schedule,
     Slashing,
@@ -53,7 +53,7 @@ def silent(what: str) -> None:
 
 @dataclass(frozen=True)
 class Step:
-    """One transaction of a round's life, or a refused one (``gas`` 0); ``bytes`` of its calldata, where it has a proof."""
+    """One transaction of a round's life, or a refused one (``gas`` 0); ``bytes`` of calldata, where it has proofs."""
 
     name: str
     gas: int

@@ -1,7 +1,7 @@
-"""Export for a chain: the verifier of a shape, `KrumRounds` bound to the same constants, and a bundle's calldata.
+"""Export for a chain: the verifiers of a shape, `KrumRounds` bound to the same constants, and a bundle's transactions.
 
-Must not print, and needs no EVM. Everything but the proof follows from the round's constants and the installed
-package, so `check` renders it again and compares byte by byte.
+Must not print, and needs no EVM. Everything follows from the round's constants, the installed package and the bundle,
+which is copied into the export; so `check` verifies the copy, renders all the rest again and compares byte by byte.
 """
 
 from __future__ import annotations
@@ -15,58 +15,73 @@ from typing import Any, Final, Literal
 
 from pydantic import ValidationError
 
-from zkkrum.errors import InputError, ToolFailedError
-from zkkrum.evm import solidity
-from zkkrum.evm.solidity import CODE_SIZE_MAX, VERIFIER_CONTRACT, Contract, encode_call
+from zkkrum.errors import InputError
+from zkkrum.evm import solidity, verifiers
+from zkkrum.evm.claims import ClaimState, first_missing
+from zkkrum.evm.evidence import evidence_of
+from zkkrum.evm.gas import batch_size, gas_of
+from zkkrum.evm.rehearsal import is_bound, rehearse
+from zkkrum.evm.rounds import DEFAULT_SCHEDULE
+from zkkrum.evm.solidity import Contract, encode_call
+from zkkrum.evm.transactions import Call, Evidence
+from zkkrum.evm.verifiers import Verifier
 from zkkrum.files import whole_folder
-from zkkrum.proof.build import build, verification_key
-from zkkrum.proof.bundle import read_manifest
-from zkkrum.proof.circuit import round_circuit
-from zkkrum.proof.form import PROOF, VK, Form
+from zkkrum.proof.bundle import read_file, read_manifest
+from zkkrum.proof.form import MANIFEST as BUNDLE_MANIFEST
+from zkkrum.proof.form import Form
 from zkkrum.proof.keys import expected_key_hash
-from zkkrum.proof.statement import round_words
-from zkkrum.proof.verify import verify
-from zkkrum.protocol.field import from_hex, to_bytes, to_hex
-from zkkrum.protocol.forecast import round_gates
+from zkkrum.proof.statement import PublicChallenge, Words, round_words, shard_words, verdict_words
+from zkkrum.proof.verify import Verification, verify
+from zkkrum.protocol.commitment import statement
+from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params
-from zkkrum.rounds.roundfile import ParametersFile, RoundFile, Strict, first_problem
+from zkkrum.rounds.roundfile import ParametersFile, Strict, first_problem, parse_bytes
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.version import __version__
 
-FORMAT: Final = "zkkrum-export-1"
-MANIFEST, CALLDATA, VERIFY_HEX, SUBMIT_HEX = "export.json", "calldata.json", "calldata.hex", "submit.hex"
+FORMAT: Final = "zkkrum-export-2"
+MANIFEST, TRANSACTIONS, INPUTS, BUNDLE = "export.json", "transactions.json", "public_inputs.json", "bundle"
 Files = dict[str, bytes]
 
 
 class ExportManifest(Strict):
-    """``export.json``: what the folder is for. `check` takes from it only the parameters and the kind of verifier."""
+    """``export.json``: what the folder is for. `check` takes from it parameters, kind of verifier and ``start``.
 
-    format: Literal["zkkrum-export-1"]
+    ``start`` is the first shard that the transactions prove, where they go on with a claim that was begun.
+    """
+
+    format: Literal["zkkrum-export-2"]
     zkkrum: str
     noir: str
     bb: str
     verifier: Literal["optimized", "plain"]
     parameters: ParametersFile
-    key_sha256: str
+    start: int | None
     runtime_bytes: dict[str, int]
     files: dict[str, str]
 
 
-class NamedInput(Strict):
-    """A public input with its name, in the order the verifier takes them."""
+@dataclass(frozen=True)
+class Planned:
+    """A transaction of an export.
 
-    name: str
-    value: str
+    Parameters
+    ----------
+    file
+        Its calldata in hexadecimal, relative to the folder.
+    title
+        What it does.
+    bytes
+        Of calldata.
+    gas
+        Forecast; measured gas stands in `Exported.measured`.
+    """
 
-
-class Calldata(Strict):
-    """``calldata.json``: a proof for the chain, by name and as the two calls that carry it."""
-
-    round: RoundFile
-    proof: str
-    public_inputs: list[NamedInput]
-    submit: dict[str, str]
-    verify: dict[str, str]
+    file: str
+    title: str
+    bytes: int
+    gas: int
 
 
 @dataclass(frozen=True)
@@ -80,20 +95,32 @@ class Exported:
     files
         Names of the files, relative to it.
     sizes
-        Bytes of runtime code by contract; a chain accepts `CODE_SIZE_MAX`.
+        Bytes of runtime code by contract.
     bound
-        Whether the bundle was proved for a contract on a chain; calldata of any other serves the verifier alone.
-        None without a bundle.
+        Whether the bundle was proved for a contract on a chain; no contract takes any other. None without a bundle.
+    transactions
+        Those of the bundle, in order.
+    claim
+        What the claim is that they go on with, in words.
+    measured
+        Their gas in a rehearsal, where one was asked for.
     """
 
     folder: Path
     files: tuple[str, ...]
     sizes: Mapping[str, int]
-    bound: bool | None
+    bound: bool | None = None
+    transactions: tuple[Planned, ...] = ()
+    claim: str = ""
+    measured: tuple[int, ...] = ()
 
 
 def _text(value: object) -> bytes:
     return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _hex(data: bytes) -> bytes:
+    return f"0x{data.hex()}\n".encode()
 
 
 def _artifact(contract: Contract) -> bytes:
@@ -104,52 +131,63 @@ def _artifact(contract: Contract) -> bytes:
 
 
 def constructor_template(params: Params) -> dict[str, Any]:
-    """Return the constructor arguments of `KrumRounds`: the circuit's filled in, yours null."""
-    slashing = ("slasher", "avs", "operatorSetId", "challengeDelay", "strategies", "wadsToSlash")
-    words = solidity.circuit_words(params)
+    """Return the constructor arguments of `KrumRounds`: what the shape decides filled in, what you decide null.
+
+    Verifiers that the shape does not have are the zero address; the schedule is the default, to be changed at will.
+    """
+    slashing = ("slasher", "avs", "operatorSetId", "askedAtCommit", "strategies", "wadsToSlash")
+    has, words = verifiers.names_of(params), solidity.circuit_words(params)
     return {
-        "verifier": None,
+        "verifiers_": {
+            name: None if name in has else "0x" + "00" * 20 for name in ("round", "shard", "lastShard", "verdict")
+        },
         "circuit": {k: "0x" + v.hex() if isinstance(v, bytes) else v for k, v in words.items()},
-        "slashing": dict.fromkeys(slashing),
+        "slashing_": dict.fromkeys(slashing),
+        "schedule_": DEFAULT_SCHEDULE.words(),
         "operator": None,
         "vetoer": None,
     }
 
 
-def render(params: Params, key: bytes, tools: Toolchain, *, optimized: bool = True) -> tuple[Files, dict[str, int]]:
-    """Render and compile everything that follows from the constants and their key.
+# Rendering
 
-    Returns
-    -------
-    files, sizes
-        Content by relative name; bytes of runtime code by contract.
 
-    Raises
-    ------
-    ToolFailedError
-        If a contract is larger than a chain accepts.
-    """
-    text = tools.bb.write_solidity_verifier(key, optimized=optimized)
-    verifier, libraries = solidity.compile_verifier(tools.solc, text)
-    rounds = solidity.compile_rounds(tools.solc)
-    deployed = {VERIFIER_CONTRACT: verifier, **libraries, "KrumRounds": rounds["KrumRounds"]}
-    for contract in deployed.values():
-        if not contract.fits:
-            raise ToolFailedError(
-                f"{contract.name} has {contract.size:,} bytes of code; a chain accepts {CODE_SIZE_MAX:,}",
-                "the optimized verifier is smaller; leave out --plain-verifier",
-            )
-    sizes = {name: contract.size for name, contract in deployed.items()}
+@dataclass(frozen=True)
+class _Rendered:
+    """What follows from the constants and their keys: files, code sizes, verifiers, and the compiled contracts."""
+
+    files: Files
+    sizes: dict[str, int]
+    checkers: list[Verifier]
+    contracts: Mapping[str, Contract]
+
+
+def _render(params: Params, keys: Mapping[str, bytes], tools: Toolchain, *, optimized: bool, fresh: bool) -> _Rendered:
+    checkers = verifiers.render(params, keys, tools, optimized=optimized, fresh=fresh)
+    contracts = solidity.compile_rounds(tools.solc, fresh=fresh)
+    own = [contracts[name] for name in ("KrumRounds", "SlashingRouter")]
+    for contract in own:
+        verifiers.check_size(contract)
     files = {
-        "vk": key,
-        solidity.VERIFIER_SOURCE: text.encode(),
         **{name: solidity.source(name).encode() for name in solidity.ROUNDS_SOURCES},
-        "compiler/Verifier.json": _text(solidity.verifier_input(text)),
         "compiler/KrumRounds.json": _text(solidity.rounds_input()),
         "constructor.json": _text(constructor_template(params)),
-        **{f"artifacts/{name}.json": _artifact(contract) for name, contract in deployed.items()},
-        "artifacts/ISlasher.json": _artifact(rounds["ISlasher"]),
+        **{f"artifacts/{contract.name}.json": _artifact(contract) for contract in own},
+        "artifacts/ISlasher.json": _artifact(contracts["ISlasher"]),
     }
+    for checker in checkers:
+        files |= {
+            f"keys/{checker.name}.vk": checker.key,
+            f"verifiers/{checker.name}.sol": checker.text.encode(),
+            f"compiler/{checker.name}.json": _text(solidity.verifier_input(checker.text)),
+            f"artifacts/{checker.name}.json": _artifact(checker.contract),
+        }
+        files |= {f"artifacts/{checker.name}.{n}.json": _artifact(part) for n, part in checker.libraries.items()}
+    sizes = {name: size for checker in checkers for name, size in checker.sizes.items()}
+    return _Rendered(files, sizes | {contract.name: contract.size for contract in own}, checkers, contracts)
+
+
+def _manifest(params: Params, files: Files, sizes: dict[str, int], optimized: bool, start: int | None) -> bytes:
     manifest = ExportManifest(
         format=FORMAT,
         zkkrum=__version__,
@@ -157,42 +195,93 @@ def render(params: Params, key: bytes, tools: Toolchain, *, optimized: bool = Tr
         bb=PAIR.bb,
         verifier="optimized" if optimized else "plain",
         parameters=ParametersFile.of(params),
-        key_sha256=hashlib.sha256(key).hexdigest(),
+        start=start,
         runtime_bytes=sizes,
         files={name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
     )
-    return {**files, MANIFEST: (manifest.model_dump_json(indent=2) + "\n").encode()}, sizes
+    return (manifest.model_dump_json(indent=2) + "\n").encode()
 
 
-def calldata(round_file: RoundFile, words: Sequence[tuple[str, int]], proof: bytes, tools: Toolchain) -> Files:
-    """Return the calldata of a proof: named, and as the calls of `KrumRounds.submit` and of the verifier alone."""
-    rounds = solidity.compile_rounds(tools.solc)
-    values = [value for _, value in words]
-    round_id = int(round_file.round_id, 16)
-    submit = encode_call(rounds["KrumRounds"].selectors["submit"], round_id, proof, *values[-3:])
-    raw = encode_call(rounds["IVerifier"].selectors["verify"], proof, values)
-    named = Calldata(
-        round=round_file,
-        proof="0x" + proof.hex(),
-        public_inputs=[NamedInput(name=name, value=to_hex(value)) for name, value in words],
-        submit={
-            "to": "KrumRounds" if int(round_file.contract, 16) == 0 else round_file.contract,
-            "function": "submit(bytes32,bytes,uint256,uint256,uint256)",
-            "roundId": round_file.round_id,
-            **{name: str(value) for name, value in words[-3:]},
-            "data": "0x" + submit.hex(),
-        },
-        verify={"to": VERIFIER_CONTRACT, "function": "verify(bytes,bytes32[])", "data": "0x" + raw.hex()},
+def _plan(
+    told: Evidence, contracts: Mapping[str, Contract], calls: Sequence[Call]
+) -> tuple[Files, tuple[Planned, ...]]:
+    """Return the files of the transactions, ready to be sent in order, and what they are."""
+    rounds, p = contracts["KrumRounds"], told.round.params
+    files: Files = {}
+    planned = []
+    for k, call in enumerate(calls):
+        data = call.data(rounds.selectors)
+        file = f"transactions/{k:04d}-{call.function}.hex"
+        files[file] = _hex(data)
+        planned.append(Planned(file, call.title, len(data), gas_of(call, data, p)))
+    round_id = int.from_bytes(told.round.round_id, "big")
+    state = encode_call(rounds.selectors["claimOf"], round_id, 0).hex()
+    files[TRANSACTIONS] = _text(
+        {
+            "to": "0x" + told.round.contract.hex(),
+            "chainId": str(told.round.chain_id),
+            "roundId": "0x" + told.round.round_id.hex(),
+            "aggregate": "0x" + told.aggregate.hex(),
+            "outputs": dict(zip(("malicious", "flagged", "selected"), map(str, told.outputs), strict=True)),
+            "transactions": [
+                {"file": t.file, "what": t.title, "bytes": t.bytes, "gasForecast": t.gas} for t in planned
+            ],
+            "state": {
+                "function": "claimOf(bytes32,address)",
+                "data": f"0x{state[:-40]}<the sender's address, 40 digits>",
+                "answer": "what eth_call returns goes to `zkkrum export BUNDLE --next`",
+            },
+        }
     )
-    return {
-        CALLDATA: (named.model_dump_json(indent=2) + "\n").encode(),
-        VERIFY_HEX: f"0x{raw.hex()}\n".encode(),
-        SUBMIT_HEX: f"0x{submit.hex()}\n".encode(),
-    }
+    return files, tuple(planned)
+
+
+def _named_inputs(told: Evidence, commitments: Sequence[bytes]) -> Files:
+    """Return the public inputs of every proof by name, in the order the verifiers take them."""
+    round = told.round
+    stated = statement(round.context, commitments, told.aggregate)
+    malicious, flagged, selected = told.outputs
+    verdict = Verdict(
+        bool(malicious), *(tuple(i for i in range(round.params.n) if b >> i & 1) for b in (flagged, selected))
+    )
+    found: dict[str, Words] = {}
+    if told.public is None:
+        found["round"] = round_words(round, stated, told.leaves[0], verdict)
+    else:
+        public: PublicChallenge = told.public
+        for t, leaves in enumerate(told.leaves):
+            found[f"shard {t}"] = shard_words(round, public, leaves, told.links[t], told.links[t + 1])
+        found["verdict"] = verdict_words(round, stated, public, told.links[-1], verdict)
+    inputs = {of: [{"name": name, "value": to_hex(value)} for name, value in words] for of, words in found.items()}
+    return {INPUTS: _text(inputs)}
+
+
+def _of_bundle(
+    path: Path, checked: Verification, rendered: _Rendered, start: int | None
+) -> tuple[Files, tuple[Planned, ...], Evidence, list[Call]]:
+    """Return everything of an export that follows from a verified bundle: its copy, inputs and transactions."""
+    told = evidence_of(path, checked)
+    p = told.round.params
+    commitments = _commitments(path)
+    calls = told.calls(batch_size(p), start)
+    files, planned = _plan(told, rendered.contracts, calls)
+    files |= _named_inputs(told, commitments)
+    files |= {f"{BUNDLE}/{name}": read_file(path / name) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))}
+    if told.public is None:
+        [(_, proof, words)] = told.questions(commitments)
+        files["verify.hex"] = _hex(encode_call(rendered.contracts["IVerifier"].selectors["verify"], proof, words))
+    return files, planned, told, calls
+
+
+def _commitments(path: Path) -> list[bytes]:
+    return [parse_bytes(entry.commitment, 32, "commitment") for entry in read_manifest(path).commitments]
+
+
+# Writing
 
 
 def export_shape(params: Params, out: Path, tools: Toolchain, *, optimized: bool = True) -> Exported:
-    """Export the contracts of a shape. Needs the reference string unless the key is in the cache.
+    """Export the contracts of a shape. Needs the reference string unless the keys are in the cache.
 
     Raises
     ------
@@ -200,62 +289,90 @@ def export_shape(params: Params, out: Path, tools: Toolchain, *, optimized: bool
         If ``out`` holds something else.
     ReferenceStringError, ToolFailedError
     """
-    key = verification_key(build(round_circuit(params), tools), tools)
-    files, sizes = render(params, key, tools, optimized=optimized)
-    return _write(out, files, sizes, None)
+    rendered = _render(params, verifiers.keys_of(params, tools), tools, optimized=optimized, fresh=False)
+    files = rendered.files
+    files[MANIFEST] = _manifest(params, files, rendered.sizes, optimized, None)
+    _write(out, files)
+    return Exported(out, tuple(sorted(files)), rendered.sizes)
 
 
-def export_bundle(path: Path, out: Path, tools: Toolchain, *, optimized: bool = True) -> Exported:
-    """Verify a bundle, then export the contracts of its shape and its calldata. Needs no reference string for it.
+def export_bundle(
+    path: Path,
+    out: Path,
+    tools: Toolchain,
+    *,
+    optimized: bool = True,
+    state: ClaimState | None = None,
+    rehearsed: bool = False,
+) -> Exported:
+    """Verify a bundle, then export the contracts of its shape and its transactions.
+
+    Parameters
+    ----------
+    state
+        Of the sender's claim, where it was begun: then only what is missing is exported.
+    rehearsed
+        Whether to try the transactions on an EVM in this process (extra ``zkkrum[evm]``), from the beginning.
 
     Raises
     ------
     InputError
-        If the bundle is not valid or sharded, or ``out`` holds something else.
+        If the bundle is not valid, nothing is left to send, or ``out`` holds something else.
+    RevertError
+        If a rehearsed transaction is refused.
     """
     checked = verify(path, tools)
-    if not checked.ok or checked.round is None or checked.verdict is None:
+    if not checked.ok or checked.round is None:
         raise InputError(f"{path}: refusing to export a bundle that does not verify: {checked.reason}")
-    if checked.form != Form.ROUND:
-        raise InputError(
-            f"{path}: a sharded bundle cannot be verified on chain",
-            "only rounds that fit one circuit can; `zkkrum estimate` tells which do",
-        )
-    manifest = read_manifest(path)
-    words = round_words(checked.round, [from_hex(c.commitment) for c in manifest.commitments], checked.verdict)
-    files, sizes = render(checked.round.params, (path / VK).read_bytes(), tools, optimized=optimized)
-    files |= calldata(manifest.round, words, (path / PROOF).read_bytes(), tools)
-    return _write(out, files, sizes, any(checked.round.contract))
+    p = checked.round.params
+    start, claim = first_missing(evidence_of(path, checked), state) if state else (None, "")
+    keys = {name: read_file(path / name) for name in Form.of(p).circuits(p)}
+    rendered = _render(p, keys, tools, optimized=optimized, fresh=False)
+    more, planned, told, calls = _of_bundle(path, checked, rendered, start)
+    measured: list[int] = []
+    if rehearsed:
+        batch = batch_size(p)
+        earlier = [told.prove(range(t, min(t + batch, start or 0))) for t in range(0, start or 0, batch)]
+        sent = [*([] if start is None else [told.begin()]), *earlier, *calls]
+        measured = rehearse(told, sent, _commitments(path), rendered.checkers, tools)[-len(calls) :]
+    files = {**rendered.files, **more}
+    files[MANIFEST] = _manifest(p, files, rendered.sizes, optimized, start)
+    _write(out, files)
+    return Exported(out, tuple(sorted(files)), rendered.sizes, is_bound(told), planned, claim, tuple(measured))
 
 
-def _write(out: Path, files: Files, sizes: Mapping[str, int], bound: bool | None) -> Exported:
+def _write(out: Path, files: Files) -> None:
     if out.exists() and not _is_export(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an export", "choose another path with -o")
     with whole_folder(out) as folder:
         for name, data in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
-    return Exported(out, tuple(sorted(files)), sizes, bound)
 
 
 def _is_export(folder: Path) -> bool:
-    """Tell whether a folder is an export and nothing more, as far as names tell, so that it may be replaced."""
+    """Tell whether a folder is an export and nothing more, so that it may be replaced."""
     try:
-        ExportManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValidationError):
+        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
+    except (OSError, ValueError):
         return False
-    kinds = {".sol", ".json", ".hex", ".bin", ""}
-    return all(path.suffix in kinds for path in folder.rglob("*") if path.is_file())
+    return _present(folder) <= {MANIFEST, *manifest.files}
+
+
+def _present(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+# Checking
 
 
 def check(folder: Path, tools: Toolchain) -> list[str]:
-    """Render an export again from its parameters and compare.
+    """Render an export again from its parameters and its bundle, taking nothing from the cache, and compare.
 
     Returns
     -------
     list of str
-        What differs, in words; empty if nothing does. Calldata, where present, is encoded again from its own
-        named inputs, and its proof verified.
+        What differs, in words; empty if nothing does.
 
     Raises
     ------
@@ -263,36 +380,56 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         If the folder is not an export.
     """
     try:
-        manifest = ExportManifest.model_validate_json((folder / MANIFEST).read_bytes())
-        params = manifest.parameters.params()
-        key = (folder / "vk").read_bytes()
+        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
     except OSError as error:
-        raise InputError(f"{folder}: not an export: {error.filename}: {error.strerror}") from error
+        raise InputError(f"{folder}: not an export: {MANIFEST}: {error.strerror}") from error
     except ValidationError as error:
         raise InputError(f"{folder / MANIFEST}: {first_problem(error)}") from error
-    if hashlib.sha256(key).hexdigest() != expected_key_hash(round_circuit(params), round_gates(params), tools):
-        return ["vk: not the verification key of these parameters, so the verifier is not theirs either"]
-    expected, _ = render(params, key, tools, optimized=manifest.verifier == "optimized")
-    differences = []
-    if (folder / CALLDATA).is_file():
+    params = manifest.parameters.params()
+    form = Form.of(params)
+    names, gates = verifiers.NAMES[form], form.gates(params)
+    keys = {}
+    for file, circuit in form.circuits(params).items():
+        shown = f"keys/{names[file]}.vk"
         try:
-            found = Calldata.model_validate_json((folder / CALLDATA).read_bytes())
-            words = [(w.name, from_hex(w.value)) for w in found.public_inputs]
-            proof = bytes.fromhex(found.proof.removeprefix("0x"))
-        except ValueError as error:
-            return [f"{CALLDATA}: cannot be read: {error}"]
-        round = found.round.round()
-        if round.params != params or words[0] != ("context", round.context):
-            differences.append(f"{CALLDATA}: not for a round of these parameters")
-        if not tools.bb.verify(key, proof, to_bytes(value for _, value in words)):
-            differences.append(f"{CALLDATA}: its proof does not hold for its public inputs")
-        expected |= calldata(found.round, words, proof, tools)
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+            keys[file] = read_file(folder / shown)
+        except OSError as error:
+            return [f"{shown}: {error.strerror}"]
+        if hashlib.sha256(keys[file]).hexdigest() != expected_key_hash(circuit, gates[file], tools):
+            return [f"{shown}: not the verification key of these parameters, so the verifier is not theirs either"]
+    optimized = manifest.verifier == "optimized"
+    rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
+    expected = rendered.files
+    if (bundle := folder / BUNDLE).is_dir():
+        try:
+            checked = verify(bundle, tools)
+        except InputError as error:
+            return [f"{BUNDLE}: {error.message}"]
+        if not checked.ok or checked.round is None:
+            return [f"{BUNDLE}: {checked.reason}"]
+        if checked.round.params != params:
+            return [f"{BUNDLE}: of other parameters than the export"]
+        if manifest.start is not None and not (form is Form.SHARDED and 0 <= manifest.start <= params.chunks):
+            return [f"{MANIFEST}: start: {manifest.start} is no shard of this round"]
+        expected |= _of_bundle(bundle, checked, rendered, manifest.start)[0]
+    elif manifest.start is not None:
+        return [f"{MANIFEST}: start: there is no bundle"]
+    expected[MANIFEST] = _manifest(params, expected, rendered.sizes, optimized, manifest.start)
+    return _compare(folder, expected)
+
+
+def _compare(folder: Path, expected: Files) -> list[str]:
+    differences, present = [], _present(folder)
     for name in sorted(present | set(expected)):
+        shown = name if name.isprintable() else ascii(name)
         if name not in expected:
-            differences.append(f"{name}: not part of the export")
+            differences.append(f"{shown}: not part of the export")
         elif name not in present:
-            differences.append(f"{name}: missing")
-        elif (folder / name).read_bytes() != expected[name]:
-            differences.append(f"{name}: differs from what this zkkrum renders")
+            differences.append(f"{shown}: missing")
+        else:
+            try:
+                if read_file(folder / name) != expected[name]:
+                    differences.append(f"{shown}: differs from what this zkkrum renders")
+            except OSError as error:
+                differences.append(f"{shown}: {error.strerror}")
     return differences

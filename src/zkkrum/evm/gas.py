@@ -1,7 +1,7 @@
 """Gas and calldata of a round on chain, forecast from its parameters alone: nothing runs.
 
-Must not know an EVM or tools. The coefficients are measured (`scripts/gas_tables.py` measures what they give, and says by
-how much they miss); the fork is Cancun, whose prices Prague kept, and what Osaka adds is said where it is added.
+Must not know an EVM or tools. The coefficients are measured, and tests hold every forecast against the gas of real
+transactions. The fork is Cancun, whose prices Prague kept; what Osaka adds is said where it is added.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RANDOM_WORD = 32 * (OTHER_BYTE * 255 + ZERO_BYTE) / 256
 ABI_WORD = 148.0
 """Calldata of an offset, a length or a small number: some two bytes that are not zero."""
 PROOF_ZERO_WORDS = 16
-"""Words of a proof that are zero: the points that a recursive proof would carry along."""
+"""As many words' worth of a proof's bytes are zero (measured)."""
 MARGIN = 0.98
 """A transaction is planned to stay so far within the limit."""
 

@@ -8,27 +8,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
-from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, Receipt
+from zkkrum.evm.claims import ClaimState, Outcome
 from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.evm.transactions import Call
 from zkkrum.protocol.params import Params, Round
 
 DAY = 24 * 3600
 NOBODY = "0x" + "00" * 20
-
-
-class Outcome(IntEnum):
-    """How a round ended, as the contract counts."""
-
-    NONE = 0
-    HONEST = 1
-    FLAGGED = 2
-    UNATTRIBUTED = 3
-    VOID = 4
 
 
 @dataclass(frozen=True)
@@ -110,53 +99,6 @@ def deploy_verifier(chain: Chain, sender: str, contract: Contract, libraries: Ma
     verifier = Deployed.create(chain, contract.linked({n: part.address for n, part in parts.items()}), sender)
     verifier.gas += sum(part.gas for part in parts.values())
     return verifier
-
-
-@dataclass(frozen=True)
-class ClaimState:
-    """What ``claimOf`` answers: how far somebody's claim in a round has come.
-
-    Parameters
-    ----------
-    outcome
-        Of the round.
-    challenges, chains
-        SHA-256 of the claim's challenges and chains, or zero.
-    next
-        Shards proved.
-    link
-        Where the next shard starts.
-    """
-
-    outcome: Outcome
-    challenges: bytes
-    next: int
-    link: int
-    chains: bytes
-
-    @classmethod
-    def parse(cls, answer: str) -> ClaimState:
-        """Read what ``eth_call`` of ``claimOf`` returned: ``0x`` and five words.
-
-        Raises
-        ------
-        InputError
-            If it is anything else.
-        """
-        try:
-            data = bytes.fromhex(answer.strip().removeprefix("0x"))
-            words = [data[k : k + 32] for k in range(0, len(data), 32)]
-            outcome, challenges, following, link, chains = words
-            number = int.from_bytes(following, "big")
-            if len(data) != 5 * 32 or number >= 2**31:
-                raise ValueError
-            return cls(Outcome(int.from_bytes(outcome, "big")), challenges, number, int.from_bytes(link, "big"), chains)
-        except ValueError:
-            shown = answer if len(answer) <= 80 else f"{answer[:80]}… ({len(answer):,} characters)"
-            raise InputError(
-                f"claim state: expected 0x and the five 32-byte words that claimOf returns, found {shown!a}",
-                "call claimOf(roundId, sender) of the contract (eth_call), and give what it answers",
-            ) from None
 
 
 @dataclass(frozen=True)

@@ -141,10 +141,18 @@ class Evidence:
         top = [stated, *self.challenges, self.links[-1], *self.outputs]
         return [*shards, ("verdict", self.proof, top)]
 
-    def calls(self, batch: int, start: int = 0) -> list[Call]:
-        """Return the calls that prove the verdict, so many shards each; from shard ``start`` on if that is not 0."""
+    def calls(self, batch: int, start: int | None = None) -> list[Call]:
+        """Return the calls that prove the verdict, in order.
+
+        Parameters
+        ----------
+        batch
+            Shards in a call.
+        start
+            The first shard that is missing in a claim that was begun; all of it by default.
+        """
         chunks = self.round.params.chunks
         if chunks == 1:
             return [self.submit()]
-        batches = [range(t, min(t + batch, chunks)) for t in range(start, chunks, batch)]
-        return [*([] if start else [self.begin()]), *map(self.prove, batches), self.conclude()]
+        batches = [range(t, min(t + batch, chunks)) for t in range(start or 0, chunks, batch)]
+        return [*([self.begin()] if start is None else []), *map(self.prove, batches), self.conclude()]

@@ -20,7 +20,8 @@ from zkkrum.toolchain import Toolchain
 NAMES = {Form.ROUND: {VK: "round"}, Form.SHARDED: {VK: "verdict", VK_SHARD: "shard", VK_LAST: "lastShard"}}
 """What the constructor of `KrumRounds` calls the verifier of each key file."""
 
-In, Out = TypeVar("In"), TypeVar("Out")
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,70 @@
+"""The transactions of a bundle tried on an EVM in this process, before anybody pays for them.
+
+Must not print, nor know how the bundle was made. The contract is put where the round says that it is, on a chain of the
+round's id; the round is opened and committed to as it must have been for the bundle to be of any use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zkkrum.errors import InputError
+from zkkrum.evm import solidity
+from zkkrum.evm.chain import Chain, Deployed
+from zkkrum.evm.claims import Outcome
+from zkkrum.evm.rounds import DEFAULT_SLASHING, Rounds, deploy_verifier
+from zkkrum.evm.transactions import Call, Evidence
+from zkkrum.evm.verifiers import Verifier
+from zkkrum.toolchain import Toolchain
+
+OPERATOR, VETOER, SERVER = ("0x" + hashlib.sha256(b"rehearsal " + w).hexdigest()[:40] for w in (b"1", b"2", b"3"))
+
+
+def rehearse(
+    told: Evidence, calls: Sequence[Call], commitments: Sequence[bytes], verifiers: Sequence[Verifier], tools: Toolchain
+) -> list[int]:
+    """Send all the calls of a bundle, and return the gas of each.
+
+    Parameters
+    ----------
+    calls
+        From the beginning to the end.
+
+    Raises
+    ------
+    InputError
+        If the bundle is not of a round on chain.
+    RevertError
+        If a call is refused.
+    """
+    round = told.round
+    if not is_bound(told):
+        raise InputError(
+            "the bundle's round names no chain and contract, or clients that are no addresses: no contract takes it",
+            "`zkkrum open --chain-id … --contract 0x… --client 0x… …` opens such a round",
+        )
+    chain = Chain(round.chain_id)
+    contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
+    checkers = {v.name: deploy_verifier(chain, OPERATOR, v.contract, v.libraries) for v in verifiers}
+    slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, DEFAULT_SLASHING.avs)
+    where = {name: checker.address for name, checker in checkers.items()}
+    code = contracts["KrumRounds"]
+    deployed = Rounds.deploy(chain, code, round.params, where, slasher.address, (OPERATOR, VETOER))
+    chain.move(deployed.contract.address, "0x" + round.contract.hex())
+    rounds = replace(deployed, contract=Deployed(chain, code, "0x" + round.contract.hex()))
+    for verifier in verifiers:
+        rounds.contract.foreign |= solidity.verifier_errors(verifier.text)
+    rounds.open(round)
+    for i, commitment in enumerate(commitments):
+        rounds.commit(round, i, commitment)
+    gas = [receipt.gas for receipt in rounds.prove(calls, SERVER)]
+    assert rounds.outcome(round) not in (Outcome.NONE, Outcome.VOID)
+    return gas
+
+
+def is_bound(told: Evidence) -> bool:
+    """Tell whether a round is one that a contract can have opened."""
+    round = told.round
+    return any(round.contract) and all(len(client) == 42 and client[:2] == "0x" for client in round.roster)
