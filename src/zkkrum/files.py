@@ -23,6 +23,9 @@ SCRATCH = "zkkrum-run-"
 UNHELD_SECONDS = 60
 """Age from which a scratch folder that nobody holds is abandoned; a younger one may be about to be held."""
 
+STRAGGLER_SECONDS = 10.0
+"""How long a process that outlived its killed parent may go on writing: longer than one proof's last step."""
+
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
@@ -74,6 +77,26 @@ def sync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
         if not path.is_symlink() and (path.is_file() or path.is_dir()):
             sync(path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder in which a process of a killed run may still be writing for a moment.
+
+    Raises
+    ------
+    InputError
+        If it cannot be removed, or something keeps writing there.
+    """
+    end = time.monotonic() + STRAGGLER_SECONDS
+    with explained(path):
+        while True:
+            try:
+                shutil.rmtree(path)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from zkkrum.errors import InputError
-from zkkrum.files import explained, write_whole
+from zkkrum.files import explained, remove_folder, write_whole
 from zkkrum.proof.form import Form
 from zkkrum.proof.material import Material, check_same_as_update, load
 from zkkrum.protocol.field import from_hex, to_hex
@@ -75,7 +75,7 @@ def work_directory(bundle: Path, material: Material, *, resume: bool, restart: b
     anything = work.path.exists()
     if anything and (restart or not work.state.is_file()):
         with _alone(work):
-            shutil.rmtree(work.path)
+            remove_folder(work.path)
     fresh = not work.path.exists()
     if fresh:
         if resume and not anything:
@@ -95,7 +95,7 @@ def work_directory(bundle: Path, material: Material, *, resume: bool, restart: b
             raise
         work.state.unlink(missing_ok=True)  # nothing is left to resume
         if not keep:
-            shutil.rmtree(work.path)
+            remove_folder(work.path)
 
 
 @contextlib.contextmanager
