@@ -236,7 +236,7 @@ class TestStreams:
             assert b"Traceback" not in done.stderr
 
     def test_interrupted_while_it_parses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(*_: object) -> None:
+        def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("click.Context.invoke", interrupted)
