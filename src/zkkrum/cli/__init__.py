@@ -33,7 +33,7 @@ from zkkrum.version import __version__
 GROUPS = {
     "The operator, who opens a round": {"open": "rounds", "estimate": "rounds", "calibrate": "learning"},
     "A client": {"commit": "rounds"},
-    "The server, which proves": {"prove": "rounds", "report": "learning"},
+    "The server, which proves": {"prove": "rounds", "report": "report"},
     "Anybody": {
         "verify": "rounds",
         "aggregate": "runs",

@@ -25,14 +25,13 @@ from zkkrum.cli.console import (
     on_terminal,
     print_json,
     progress_bar,
-    refuse_together,
     say,
     show,
     show_rows,
     table_of,
     tell,
 )
-from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
+from zkkrum.errors import InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.learning import calibrate as calibration
 from zkkrum.learning import evaluate as evaluation
@@ -40,11 +39,7 @@ from zkkrum.learning import experiment as experiments
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.learning.evade import EVASIVE
 from zkkrum.learning.training import Training
-from zkkrum.proof.form import MANIFEST
-from zkkrum.proof.verify import verify
 from zkkrum.protocol.params import BITS, Acceptance, Detection
-from zkkrum.report.html import render
-from zkkrum.report.page import of_path
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import load_round, save_round
 from zkkrum.toolchain import Toolchain
@@ -449,37 +444,3 @@ def experiment(
     show_rows(*experiments.summary(setup, result), evaluation.markdown_table)
     if proofs := sum(step.proof is not None for step in result.steps):
         tell(f"\n{proofs} rounds proved and verified: {out / 'bundles'}")
-
-
-@click.command()
-@click.argument("path", metavar="ROUND|BUNDLE", type=existing_folder)
-@click.option("--output", "-o", type=new_file, default=Path("report.html"), show_default=True, help="Page to write.")
-@click.option("--no-verify", is_flag=True, help="Do not verify a BUNDLE first; the page then says so.")
-@json_option
-@click.pass_context
-def report(context: click.Context, path: Path, output: Path, no_verify: bool, as_json: bool) -> None:
-    """Write one self-contained HTML page about a ROUND or a BUNDLE.
-
-    From a ROUND it shows scores and distances and is for the server's eyes; from a BUNDLE, what everybody may see.
-    Pictures need zkkrum[plot].
-    """
-    verified = None
-    is_bundle = (path / MANIFEST).is_file()
-    if not is_bundle:
-        refuse_together("this is a ROUND; only a BUNDLE is verified", "no_verify")
-    if is_bundle and not no_verify:
-        with Toolchain.find(notify=say) as tools, progress_bar() as progress:
-            answer = verify(path, tools, progress=progress)
-        if not answer.ok:
-            if as_json:
-                print_json({"output": None, "verified": False, "reason": answer.reason})
-            else:
-                tell(f"INVALID: {answer.reason}; no page written")
-            context.exit(EXIT_INVALID)
-        verified = "VERIFIED when this page was made. Compare the commitments with what the clients published."
-    page = of_path(path, verified)
-    write_whole(output, render(page).encode())
-    if as_json:
-        print_json({"output": str(output), "verified": bool(verified), "private": page.private is not None})
-    else:
-        tell(f"written: {output}" + (" (private: scores and distances)" if page.private else ""))
