@@ -52,6 +52,7 @@ def render(page: Page) -> str:
             parameters=list(_parameters(round)),
             commitments=commitments,
             timings=list(_timings(page)),
+            clipped=page.private.clipped if page.private and any(page.private.clipped.values()) else None,
             why=_reasons(page.round, page.private) if page.private else None,
             distances=_distances(page.private) if page.private else None,
         )
@@ -94,7 +95,7 @@ def rules(params: Params) -> list[tuple[str, str]]:
     """Return each rule in force: its name with its parameters, and a sentence that says what it does."""
     p = params
     score = f"{p.score.value}, f = {p.f}" if p.score is Score.KRUM_2017 else p.score.value
-    others = "its nearest others (n - f - 2)" if p.score is Score.KRUM_2017 else "all others"
+    others = f"the {p.neighbours} nearest others (n - f - 2)" if p.score is Score.KRUM_2017 else "all others"
     if p.detection is Detection.MAD:
         detection = (
             f"mad, z = {p.z}, γ = {p.gamma}",
@@ -114,10 +115,7 @@ def rules(params: Params) -> list[tuple[str, str]]:
     return [
         (
             f"score: {score}",
-            f"A client’s score is the sum of the squared distances from its update to the {p.neighbours} of "
-            f"{others}: high for whoever stands apart."
-            if p.score is Score.KRUM_2017
-            else f"A client’s score is the sum of the squared distances from its update to {others}: high for whoever "
+            f"A client’s score is the sum of the squared distances from its update to {others}: high for whoever "
             "stands apart.",
         ),
         (f"detection: {detection[0]}", detection[1]),

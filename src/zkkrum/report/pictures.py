@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 MARGIN = 3.0
 """Percent left free at both ends of a scale."""
 SHADES = 10
-TICKS = 8
+TICKS = 10
 """Most labels on an axis of clients or rounds: so many fit a telephone."""
 
 
@@ -84,5 +84,5 @@ def ticks(count: int) -> list[int]:
     """
     if count <= TICKS:
         return list(range(1, count + 1))
-    apart = next(a for a in (2, 5, 10, 20, 25, 50, 100, 10 ** len(str(count))) if count / a <= TICKS)
-    return [1, *range(apart, count + 1, apart)] if apart > 2 else list(range(1, count + 1, 2))
+    apart = next(a for a in (5, 10, 20, 25, 50, 100, 10 ** len(str(count))) if count / a <= TICKS)
+    return [1, *range(apart, count + 1, apart)]
