@@ -27,6 +27,7 @@ from zkkrum.toolchain import Toolchain
 
 GAS_LIMIT = 30_000_000
 RICH = 10**30
+BASE_FEE = 10**9
 SHAPES = (Params.of(5, 1300), Params.of(10, 540), Params.of(20, 200), Params.of(40, 20), Params.of(5, 60, chunk=21))
 
 
@@ -66,7 +67,7 @@ class PyEvm:
             sender, to = bytes.fromhex(sent.sender[2:]), bytes.fromhex(sent.to[2:])
             state.set_balance(sender, RICH)
             plain = vm.create_unsigned_transaction(
-                nonce=state.get_nonce(sender), gas_price=0, gas=GAS_LIMIT, to=to, value=0, data=sent.data
+                nonce=state.get_nonce(sender), gas_price=BASE_FEE, gas=GAS_LIMIT, to=to, value=0, data=sent.data
             )
             computation = state.apply_transaction(self._spoof(plain, from_=sender))
             computation.raise_if_error()
