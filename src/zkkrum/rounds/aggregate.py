@@ -122,7 +122,7 @@ def _layout(path: Path, data: bytes) -> Layout:
     except ValueError as error:
         raise InputError(f"{path}: layout: {error}") from error
     for spec in found:
-        if spec.dtype not in DTYPES or min(spec.shape, default=1) < 0 or max(spec.shape, default=1) > D_MAX:
+        if spec.dtype not in DTYPES or min(spec.shape, default=0) < 0 or math.prod(x or 1 for x in spec.shape) > D_MAX:
             raise InputError(
                 f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(tuple(spec))[:100]}"
             )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import Field
+
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
 from zkkrum.protocol.commitment import Opening

@@ -206,7 +206,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {ascii(twice[:60])} stands twice in one object")
+        raise ValueError(f"key {twice[:60]!a} stands twice in one object")
     return found
 
 

@@ -40,6 +40,4 @@ def load_past_round(path: Path) -> tuple[Round, Integers]:
     if updates is None:
         raise InputError(f"{path}: expected openings/ or updates/, found neither")
     check_same_layout(updates)
-    if updates[0].vector.size != round.params.d:
-        raise InputError(f"{path}: expected updates of {round.params.d} values (d), found {updates[0].vector.size}")
     return round, quantize(np.stack([u.vector for u in updates]), round.clip, round.params.b)

@@ -147,8 +147,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 def parse_model(model: type[Model], data: bytes) -> Model:
     """Parse JSON as `parse_json` does and validate it; `ValueError`, on one line, for anything else."""
+    return validated(model, parse_json(data))
+
+
+def validated(model: type[Model], found: Any) -> Model:
+    """Validate what was parsed; `ValueError`, on one line, where it is not that model's."""
     try:
-        return model.model_validate(parse_json(data))
+        return model.model_validate(found)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from error
 

@@ -36,8 +36,8 @@ are taken for the same."""
 
 HEADER_BYTES_MAX = 16 * 2**20
 """No ``.safetensors`` has a longer header: some 10^5 tensors."""
-AXES_MAX = 64
-"""NumPy has no more."""
+AXES_MAX = 32
+"""No tensor has more: NumPy 1 could not hold it."""
 
 _SAFETENSORS = {
     "F16": np.dtype("<f2"),
@@ -267,9 +267,7 @@ def _safetensors(tensors: Tensors) -> bytes:
 
 def _spec(name: str, header: Header) -> TensorSpec:
     if header.dtype.hasobject:
-        raise InputError(
-            f"tensor {name!r}: expected an array of floats, found pickled objects; they are never loaded"
-        )
+        raise InputError(f"tensor {name!r}: expected an array of floats, found pickled objects; they are never loaded")
     return TensorSpec(name, header.shape, dtype_name(header.dtype))
 
 
