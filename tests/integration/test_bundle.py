@@ -916,7 +916,9 @@ class TestLoad:
 
     def test_wrong_opening_size(self, folder: Path, toolchain: Toolchain) -> None:
         save_opening(folder / "openings" / "dave.npz", Opening(np.zeros(D - 1, dtype=np.int64), 1), B)
-        self.refused(folder, toolchain, rf"client 'dave': not an opening: q: expected shape \({D},\), found \({D - 1},\)")
+        self.refused(
+            folder, toolchain, rf"client 'dave': not an opening: q: expected shape \({D},\), found \({D - 1},\)"
+        )
 
     def test_value_out_of_range(self, folder: Path, toolchain: Toolchain) -> None:
         q = np.zeros(D, dtype=np.int64)
