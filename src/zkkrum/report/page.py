@@ -104,7 +104,7 @@ def _of_round(path: Path) -> Page:
     home = RoundDirectory(path)
     round, q = load_past_round(path)
     outcome = Krum(round.params)(q)
-    updates = home.load_updates(round.roster) or []
+    updates = home.load_updates(round.roster, round.params.d) or []
     truth = read_truth(home).byzantine if home.truth.is_file() else None
     private = Private(
         outcome,

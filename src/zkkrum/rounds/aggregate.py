@@ -18,25 +18,28 @@ The mean update is (S - count·2^(bits-1))·Δ / count with Δ = clip / (2^(bits
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from zkkrum.errors import InputError
 from zkkrum.protocol.aggregate import Aggregate
-from zkkrum.protocol.params import Round
+from zkkrum.protocol.params import D_MAX, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
+from zkkrum.rounds.foreign import parse_json
 from zkkrum.rounds.roundfile import first_problem
-from zkkrum.rounds.tensors import DTYPES, Layout, TensorSpec
+from zkkrum.rounds.tensors import AXES_MAX, DTYPES, Layout, TensorSpec
 
 MODE = 0o600
 """Only the roster should have it: with one accepted client the sum is that client's update."""
 LAYOUT_BYTES_MAX = 16 * 2**20
 
-_LAYOUT = TypeAdapter(tuple[tuple[str, tuple[int, ...], str], ...])
+_LAYOUT = TypeAdapter(tuple[tuple[str, Annotated[tuple[int, ...], Field(max_length=AXES_MAX)], str], ...])
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ def load_aggregate(path: Path, round: Round) -> AggregateFile:
     for name, ours, theirs in (("bits", found.b, p.b), ("clip", found.clip, round.clip)):
         if ours != theirs:
             raise InputError(f"{path}: {name}: expected the round's {theirs}, found {ours}")
-    sizes = [int(np.prod(spec.shape, dtype=object)) for spec in found.layout]
+    sizes = [math.prod(spec.shape) for spec in found.layout]
     if found.layout and sum(sizes) != p.d:
         raise InputError(f"{path}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
     return found
@@ -113,12 +116,17 @@ def load_aggregate(path: Path, round: Round) -> AggregateFile:
 
 def _layout(path: Path, data: bytes) -> Layout:
     try:
-        found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_json(data))
+        found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_python(parse_json(data)))
     except ValidationError as error:
         raise InputError(f"{path}: layout: {first_problem(error)}") from error
-    if any(spec.dtype not in DTYPES or min(spec.shape, default=1) < 0 for spec in found):
-        raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
-    names = [spec.name.encode(errors="surrogatepass") for spec in found]
+    except ValueError as error:
+        raise InputError(f"{path}: layout: {error}") from error
+    for spec in found:
+        if spec.dtype not in DTYPES or min(spec.shape, default=0) < 0 or math.prod(x or 1 for x in spec.shape) > D_MAX:
+            raise InputError(
+                f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(tuple(spec))[:100]}"
+            )
+    names = [spec.name.encode() for spec in found]
     if any(after <= before for before, after in pairwise(names)):
         raise InputError(f"{path}: layout: expected names in ascending order, found {ascii(names)[:100]}")
     return found
