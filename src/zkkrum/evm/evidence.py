@@ -9,12 +9,15 @@ from pathlib import Path
 
 from zkkrum.errors import InputError
 from zkkrum.evm.transactions import Evidence
-from zkkrum.proof.bundle import FILE_BYTES_MAX, read_file
+from zkkrum.proof.bundle import read_file
 from zkkrum.proof.form import TOP, Form, shard_part
 from zkkrum.proof.statement import RoundInputs, ShardInputs, VerdictInputs
 from zkkrum.proof.verify import Verification, verify
 from zkkrum.protocol.challenge import FIRST_LINK
 from zkkrum.toolchain import Toolchain
+
+FILE_BYTES_MAX = 64 * 2**20
+"""No file of an export, or of a bundle that was verified before it is exported, is larger."""
 
 
 def verified_evidence(path: Path, tools: Toolchain) -> Evidence:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.claims import ClaimState, first_missing
-from zkkrum.evm.evidence import evidence_of
+from zkkrum.evm.evidence import FILE_BYTES_MAX, evidence_of
 from zkkrum.evm.gas import batch_size, gas_of
 from zkkrum.evm.rehearsal import is_bound, rehearse
 from zkkrum.evm.rounds import DEFAULT_SCHEDULE
