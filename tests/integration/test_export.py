@@ -51,6 +51,26 @@ class Case:
         self.told = self.stage.evidence(self.material, tools, bundle)
 
 
+@pytest.fixture(autouse=True)
+def compiled_anew_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` compiles anew, which takes long: here once for each set of keys.
+
+    That it takes nothing from the cache is a test of its own (test_contract_sources.py).
+    """
+    render = export._render
+
+    def remembered(params: Params, keys: Any, tools: Toolchain, *, optimized: bool, fresh: bool) -> Any:
+        key = (params, optimized, *sorted(keys.items()))
+        if not fresh or key not in _rendered:
+            _rendered[key] = render(params, keys, tools, optimized=optimized, fresh=fresh)
+        return replace(_rendered[key], files=dict(_rendered[key].files))
+
+    monkeypatch.setattr(export, "_render", remembered)
+
+
+_rendered: dict[Any, Any] = {}
+
+
 @pytest.fixture(scope="module", params=[WHOLE, SHARDED], ids=["whole", "sharded"])
 def case(
     request: pytest.FixtureRequest,
@@ -181,22 +201,9 @@ def test_the_constructor_template_fits_the_constructor(exported: Path) -> None:
 # Check
 
 
-def test_check_finds_every_change(case: Case, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_finds_every_change(case: Case, exported: Path, tmp_path: Path) -> None:
     out = tmp_path / "x"
     shutil.copytree(exported, out)
-    # Compiling anew for each of forty changes would take minutes; that `check` does, the other tests see.
-    compiled_once = export._render
-    cache: dict[Any, Any] = {}
-
-    def remembered(params: Params, keys: Any, tools: Toolchain, **options: Any) -> Any:
-        assert options["fresh"]
-        key = (params, *sorted(keys.items()))
-        if key not in cache:
-            cache[key] = compiled_once(params, keys, tools, **options)
-        found = cache[key]
-        return replace(found, files=dict(found.files))
-
-    monkeypatch.setattr(export, "_render", remembered)
     assert export.check(out, case.tools) == []
     for path in sorted(p for p in out.rglob("*") if p.is_file()):
         good, name = path.read_bytes(), path.relative_to(out).as_posix()

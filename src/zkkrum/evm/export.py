@@ -399,9 +399,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
             return [f"{shown}: {error.strerror}"]
         if hashlib.sha256(keys[file]).hexdigest() != expected_key_hash(circuit, gates[file], tools):
             return [f"{shown}: not the verification key of these parameters, so the verifier is not theirs either"]
-    optimized = manifest.verifier == "optimized"
-    rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
-    expected = rendered.files
+    checked: Verification | None = None
     if (bundle := folder / BUNDLE).is_dir():
         try:
             checked = verify(bundle, tools)
@@ -411,11 +409,13 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
             return [f"{BUNDLE}: {checked.reason}"]
         if checked.round.params != params:
             return [f"{BUNDLE}: of other parameters than the export"]
-        if manifest.start is not None and not (form is Form.SHARDED and 0 <= manifest.start <= params.chunks):
-            return [f"{MANIFEST}: start: {manifest.start} is no shard of this round"]
+    if manifest.start is not None and not (checked and form is Form.SHARDED and 0 <= manifest.start <= params.chunks):
+        return [f"{MANIFEST}: start: {manifest.start} is no shard of this round"]
+    optimized = manifest.verifier == "optimized"
+    rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
+    expected = rendered.files
+    if checked:
         expected |= _of_bundle(bundle, checked, rendered, manifest.start)[0]
-    elif manifest.start is not None:
-        return [f"{MANIFEST}: start: there is no bundle"]
     expected[MANIFEST] = _manifest(params, expected, rendered.sizes, optimized, manifest.start)
     return _compare(folder, expected)
 
