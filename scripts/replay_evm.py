@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from zkkrum.evm import demo
-from zkkrum.evm.chain import Chain, Sent
+from zkkrum.evm.chain import Sent
 from zkkrum.extras import require
 from zkkrum.protocol.params import Params
 from zkkrum.toolchain import Toolchain
@@ -161,25 +161,38 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = []
     with Toolchain.find(notify=print) as tools:
-        for params in SHAPES[:2] if arguments.plain_verifier else SHAPES:
+        for params in SHAPES[1:2] if arguments.plain_verifier else SHAPES:
             life = demo.life(params, tools, byzantine=1, optimized=not arguments.plain_verifier)
-            rows += compare(life.chain, f"n = {params.n}, d = {params.d:,}, {params.chunks} chunk(s)", arguments.anvil)
-    print("\n".join(rows))
+            rows += compare(life, arguments.anvil)
+    head = ("n", "d", "shards", "gates", "fork", "deploy verifiers", "deploy KrumRounds", "open", "commit, each client",
+            "verifier call", "verdict", "slash, one client", "round, all clients")  # fmt: skip
+    print(demo.table(head, rows))
 
 
-def compare(chain: Chain, title: str, program: Path) -> list[str]:
-    """Replay a life under both forks, and return the lines of a table."""
+def compare(life: demo.Life, program: Path) -> list[list[str]]:
+    """Replay a life under both forks, and return the rows of the table."""
+    history = life.chain.history
     by_fork = {}
     for fork in ("cancun", "osaka"):
-        with Anvil(program, fork, chain.chain_id, chain.history[0].time) as node:
-            by_fork[fork] = node.replay(chain.history)
-    ours = [sent.gas for sent in chain.history]
-    if by_fork["cancun"] != ours:
-        sys.exit(f"{title}: anvil counts otherwise under Cancun: {by_fork['cancun']}, here {ours}")
-    return [
-        f"| {title} | {len(sent.data):,} | {sent.gas:,} | {osaka:,} | {osaka - sent.gas:+,} |"
-        for sent, osaka in zip(chain.history, by_fork["osaka"], strict=True)
-    ]
+        with Anvil(program, fork, life.chain.chain_id, history[0].time) as node:
+            by_fork[fork] = node.replay(history)
+    if by_fork["cancun"] != [sent.gas for sent in history]:
+        sys.exit(f"anvil counts otherwise under Cancun: {by_fork['cancun']}, here {[sent.gas for sent in history]}")
+    return [_row(life, fork, costs) for fork, costs in by_fork.items()]
+
+
+def _row(life: demo.Life, fork: str, costs: Sequence[int]) -> list[str]:
+    """Add up what a life's transactions cost under a fork; the history has them in the order of the life."""
+    p, checkers = life.params, len(life.verify_gas)
+    deployed = [gas for sent, gas in zip(life.chain.history, costs, strict=True) if not sent.to]
+    *parts, _, rounds = deployed
+    after = costs[len(deployed) :]
+    opened, commits, alone = after[0], after[1 : 1 + p.n], after[1 + p.n : 1 + p.n + checkers]
+    *verdict, slash = after[1 + p.n + checkers :]
+    numbers = (p.n, p.d, p.chunks, max(life.gates.values()))
+    paid = (sum(parts), rounds, opened, max(commits), max(alone), sum(verdict), slash)
+    total = opened + sum(commits) + sum(verdict)
+    return [*(f"{x:,}" for x in numbers), fork.title(), *(f"{x:,}" for x in (*paid, total))]
 
 
 if __name__ == "__main__":

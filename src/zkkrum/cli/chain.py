@@ -137,14 +137,14 @@ def _print_exported(done: exporting.Exported) -> None:
         click.echo(done.claim)
     if done.transactions:
         limits = f"limits {TRANSACTION_BYTES:,} and {TRANSACTION_GAS:,}"
-        click.echo(f"transactions, to be sent in this order from one address ({limits}):")
+        click.echo(f"transactions/, to be sent in this order from one address ({limits}):")
         shown = Table(box=None, pad_edge=False)
         for column in ("file", "what", "bytes", "gas, forecast", *(["measured"] if done.measured else [])):
-            shown.add_column(column, justify="left" if column in ("file", "what") else "right")
+            shown.add_column(column, justify="left" if column in ("file", "what") else "right", no_wrap=True)
         for k, t in enumerate(done.transactions):
             measured = [f"{done.measured[k]:,}"] if done.measured else []
-            shown.add_row(t.file, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
-        Console(highlight=False).print(shown)
+            shown.add_row(Path(t.file).name, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
+        Console(highlight=False, width=110).print(shown)
     if done.bound is False:
         click.echo(
             "the bundle's round names no chain and contract, or clients that are no addresses: "
