@@ -24,7 +24,7 @@ EXIT_CODES = {
     5: "the reference string is missing, too short or not the real one",
     6: "a tool failed; its log is kept and named",
     7: "out of memory, disk or processes, or no cache that can be written and trusted",
-    EXIT_UNEXPECTED: "verify --expect: the proof is valid, but of the other verdict",
+    EXIT_UNEXPECTED: "verify: the proof is valid, but not all that --expect or --strict ask for",
     EXIT_DIFFERENT: "--check: the folder or page is not what this zkkrum makes",
     EXIT_GAP: "audit: what was proved verifies, but some rounds were not proved",
     EXIT_BUG: "a bug: please report it",

@@ -16,11 +16,13 @@ from typing import Any
 
 import click
 
+from zkkrum.cli.console import printable
 from zkkrum.errors import (
     EXIT_BUG,
     EXIT_CODES,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
+    ConstraintError,
     InputError,
     ResourceError,
     ZkkrumError,
@@ -102,16 +104,17 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ZkkrumError as error:
-            click.echo(f"zkkrum: {error.message}", err=True)
+            message, *calls = error.message.split("\n") if isinstance(error, ConstraintError) else [error.message]
+            click.echo("\n".join(map(printable, (f"zkkrum: {message}", *calls))), err=True)
             if error.hint:
-                click.echo(f"  -> {error.hint}", err=True)
+                click.echo("\n".join(map(printable, f"  -> {error.hint}".split("\n"))), err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             click.echo("zkkrum: interrupted (a sharded `prove` is finished with --resume)", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
-            click.echo(f"zkkrum: {error}", err=True)
+            click.echo(printable(f"zkkrum: {error}"), err=True)
             ctx.exit((ResourceError if full else InputError).exit_code)
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise

@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from zkkrum.cli.console import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
+    as_text,
     existing_folder,
     folder,
     json_option,
@@ -221,7 +221,7 @@ def onchain_demo(
         shown.add_column(column, justify="right" if column in ("gas", "calldata") else "left")
     for step in done.steps:
         calldata = f"{step.bytes:,}" if step.bytes else ""
-        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, escape(step.note))
+        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, as_text(step.note))
     Console(highlight=False).print(shown)
     click.echo(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
     click.echo(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")

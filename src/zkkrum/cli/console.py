@@ -13,9 +13,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from zkkrum.errors import InputError
 
@@ -46,9 +46,19 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, default=str))
 
 
+def printable(text: str) -> str:
+    """Escape whatever a terminal would obey instead of showing: control and format characters, line breaks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_text(text: object, style: str = "") -> Text:
+    """Return text for a table as it is: nothing in it is markup, an emoji's name, or obeyed by a terminal."""
+    return Text(printable(str(text)), style)
+
+
 def say(sentence: str) -> None:
     """Say something on standard error."""
-    Console(stderr=True, highlight=False).print(escape(sentence), soft_wrap=True)
+    Console(stderr=True, highlight=False).print(Text("\n".join(map(printable, sentence.split("\n")))), soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -80,7 +90,7 @@ def spinner(what: str = "starting") -> Iterator[Callable[[str], None]]:
         yield lambda _: None
         return
     with console.status(what) as status:
-        yield lambda now: status.update(escape(now))
+        yield lambda now: status.update(as_text(now))
 
 
 def given(*names: str) -> list[str]:

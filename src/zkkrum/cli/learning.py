@@ -22,6 +22,7 @@ from zkkrum.cli.console import (
     folder,
     json_option,
     print_json,
+    printable,
     progress_bar,
     refuse_together,
     say,
@@ -422,11 +423,11 @@ def report(context: click.Context, path: Path, output: Path, no_verify: bool, as
             if as_json:
                 print_json({"output": None, "verified": False, "reason": answer.reason})
             else:
-                click.echo(f"INVALID: {answer.reason}; no page written")
+                click.echo(printable(f"INVALID: {answer.reason}; no page written"))
             context.exit(EXIT_INVALID)
         verified = "VERIFIED when this page was made. Compare the commitments with what the clients published."
     page = of_path(path, verified)
-    write_whole(output, render(page).encode())
+    write_whole(output, render(page).encode(), 0o600 if page.private else 0o644)
     if as_json:
         print_json({"output": str(output), "verified": bool(verified), "private": page.private is not None})
     else:

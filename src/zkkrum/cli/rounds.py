@@ -13,13 +13,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from zkkrum.cli.console import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
+    as_text,
     existing_file,
     existing_folder,
     existing_path,
@@ -28,6 +29,7 @@ from zkkrum.cli.console import (
     jobs_option,
     json_option,
     print_json,
+    printable,
     progress_bar,
     refuse_together,
     say,
@@ -39,6 +41,7 @@ from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.bundle import read_manifest
 from zkkrum.proof.form import Form, why
+from zkkrum.proof.jobs import require_private
 from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved
@@ -226,7 +229,7 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
-        row = [escape(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
+        row: list[Text | str] = [as_text(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
@@ -366,7 +369,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
     if as_json:
         print_json(report)
         return
-    click.echo(f"commitment of {who}: {report['commitment']}")
+    click.echo(f"commitment of {who!r}: {report['commitment']}")
     click.echo(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
     if loaded.left_out:
         click.echo(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
@@ -463,7 +466,12 @@ def _print_on_chain(params: Params) -> None:
 @click.argument("directory", metavar="ROUND", type=existing_folder)
 @click.option("--out", "-o", "bundle", type=folder, help="Bundle to write [default: ROUND/bundle].")
 @jobs_option
-@click.option("--scheduler", metavar="tcp://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
+@click.option("--scheduler", metavar="tls://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
+@click.option(
+    "--insecure-scheduler",
+    is_flag=True,
+    help="Let openings travel in the clear to a --scheduler elsewhere that is not tls://: on a network you trust.",
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--restart", is_flag=True, help="Drop an interrupted run and begin anew.")
 @click.option("--keep", is_flag=True, help="Keep the private work directory.")
@@ -474,6 +482,7 @@ def prove(
     bundle: Path | None,
     jobs: int | None,
     scheduler: str | None,
+    insecure_scheduler: bool,
     resume: bool,
     restart: bool,
     keep: bool,
@@ -486,18 +495,24 @@ def prove(
     """
     if resume:
         refuse_together("an interrupted run is either finished or dropped", "restart")
+    if scheduler:
+        require_private(scheduler, insecure_scheduler)
+    elif insecure_scheduler:
+        raise click.UsageError("--insecure-scheduler: there is no --scheduler")
     target, file = bundle or directory / "bundle", RoundDirectory(directory).round_file
-    if file.is_file():
+    if file.exists():
         _agree(load_round(file), file)
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         tools.ready()
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
         material = material or load(directory, tools.bb.hash_many, terms, progress)
-        if not file.is_file():
+        if not file.exists():
             say_fallback(material.round.params)
         if scheduler and Form.of(material.round.params) is Form.ROUND:
             say("--scheduler: this round is one circuit, proved here; a cluster takes shards")
-        options = ProveOptions(jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        options = ProveOptions(
+            jobs, scheduler, insecure_scheduler=insecure_scheduler, resume=resume, restart=restart, keep=keep
+        )
         doubts = warn(material)
         done = prove_round(material, target, tools, options, progress)
     print_proved(done, as_json, doubts=doubts)
@@ -551,7 +566,7 @@ def print_proved(
             f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private)."
         )
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
-        click.echo("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
+        click.echo("Clipped entries: " + ", ".join(f"{client!r} {share:.1%}" for client, share in clipped.items()))
     click.echo(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
     counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
@@ -568,6 +583,7 @@ def print_proved(
 @click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
 @click.option("--aggregate", type=existing_file, help="The aggregate.npz you were given: is it what was proved?")
 @click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Exit with 8 on the other verdict.")
+@click.option("--strict", is_flag=True, help="Exit with 8 unless --commitments and --round were compared.")
 @click.option("--rebuild", is_flag=True, help="Compile the circuits anew; take no key from the package or the cache.")
 @jobs_option
 @json_option
@@ -579,11 +595,16 @@ def verify(
     round_file: Path | None,
     aggregate: Path | None,
     expect: str | None,
+    strict: bool,
     rebuild: bool,
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Verify BUNDLE, trusting nothing in it. Exit code 0: the proof is valid; 1: it is not."""
+    """Verify BUNDLE, trusting nothing in it. Exit code 0: the proof is valid; 1: it is not.
+
+    By itself a bundle only agrees with itself: give what the clients and the operator published, and --strict so that
+    nothing passes without. It cannot tell who published what it is given.
+    """
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         found = verify_bundle(
             bundle,
@@ -595,18 +616,21 @@ def verify(
             rebuild=rebuild,
             progress=progress,
         )
-    print_verification(found, bundle, as_json, expect)
+    print_verification(found, bundle, as_json, expect, strict)
     if not found.ok:
         context.exit(EXIT_INVALID)
-    context.exit(0 if _as_expected(found, expect) else EXIT_UNEXPECTED)
+    met = _as_expected(found, expect) and not (strict and found.not_compared)
+    context.exit(0 if met else EXIT_UNEXPECTED)
 
 
 def _as_expected(found: Verification, expect: str | None) -> bool:
     return expect is None or (found.verdict is not None and found.verdict.malicious == (expect == "malicious"))
 
 
-def print_verification(found: Verification, bundle: Path, as_json: bool, expect: str | None = None) -> None:
-    """Print the answer of a verification, its statement and what it was not compared with."""
+def print_verification(
+    found: Verification, bundle: Path, as_json: bool, expect: str | None = None, strict: bool = False
+) -> None:
+    """Print the answer of a verification, its statement, what it was compared with, and what it was not."""
     if as_json:
         verdict, roster = found.verdict, found.round.roster if found.round else ()
         accepted = verdict.accepted(found.round.params) if verdict and found.round else ()
@@ -616,27 +640,34 @@ def print_verification(found: Verification, bundle: Path, as_json: bool, expect:
                 "reason": found.reason,
                 "expected": expect,
                 "as_expected": _as_expected(found, expect) if found.ok and expect else None,
+                "strict": strict,
+                "compared": {
+                    "commitments": str(found.commitments) if found.commitments_compared else None,
+                    "round": str(found.round_file) if found.round_compared else None,
+                    "aggregate": str(found.aggregate_file) if found.aggregate_compared else None,
+                },
+                "not_compared": found.not_compared if found.ok else None,
                 "statement": found.statement,
                 "malicious": verdict.malicious if verdict else None,
                 "flagged": [roster[i] for i in verdict.flagged] if verdict else None,
                 "selected": [roster[i] for i in verdict.selected] if verdict else None,
                 "form": found.form.value if found.form else "",
-                "commitments_by": found.commitments_by,
                 "accepted": [roster[i] for i in accepted] if verdict else None,
                 "aggregate": hex_of(found.aggregate) if found.ok else None,
-                "commitments_compared": found.commitments_compared,
-                "round_compared": found.round_compared,
-                "aggregate_compared": found.aggregate_compared,
+                "claims": found.claims,
             }
         )
         return
     if not found.ok:
-        click.echo(f"INVALID: {found.reason}")
+        click.echo(printable(f"INVALID: {found.reason}"))
         return
-    click.echo(f"VERIFIED: {bundle}")
-    click.echo(found.statement)
+    click.echo(printable(f"VERIFIED: {bundle}"))
+    click.echo(printable(found.statement))
     if not _as_expected(found, expect):
         click.echo(f"NOT AS EXPECTED: the proof is valid, but its verdict is not the expected {expect!r}.")
+    if strict and found.not_compared:
+        missing = " and ".join(f"--{name}" for name in found.not_compared)
+        click.echo(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
     if found.aggregate_compared:
         click.echo("The model update in the aggregate's file is the mean of the accepted clients' committed values.")
     else:
@@ -658,27 +689,41 @@ def print_verification(found: Verification, bundle: Path, as_json: bool, expect:
 @click.argument("bundle", type=existing_folder)
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show the named public inputs and parameters of BUNDLE. Shows claims: `zkkrum verify` checks them."""
+    """Show the named public inputs and parameters of BUNDLE. Shows claims: `zkkrum verify` checks them.
+
+    Under "unverified" stands what it cannot check: who committed, times, gates and versions are the maker's own word.
+    """
     try:
         manifest = read_manifest(bundle)
     except ValueError as error:
         raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
     if as_json:
-        print_json(manifest.model_dump())
+        print_json({**manifest.model_dump(), "unverified": sorted(manifest.unverified)})
         return
-    made = f"zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"
-    click.echo(f"{bundle}: form {manifest.form}, made with {made}; commitments by the {manifest.commitments_by}")
-    click.echo("claims, not checked here:")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name")
-    table.add_column("value", overflow="fold")
+    click.echo(printable(f"{bundle}: form {manifest.form}"))
+    click.echo("claims, which `zkkrum verify` checks; public inputs, in order, are bold:")
+    claims = _claims_table()
     for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
-        table.add_row(key, escape(str(value)))
+        claims.add_row(key, as_text(value))
     for key, value in manifest.round.parameters.model_dump().items():
-        table.add_row(key, str(value))
+        claims.add_row(key, as_text(value))
     for word in manifest.public_inputs:
-        table.add_row(f"[bold]{escape(word.name)}[/]", word.value)
+        claims.add_row(as_text(word.name, "bold"), as_text(word.value))
+    Console(highlight=False).print(claims)
+    click.echo("claims that nothing can check (unverified):")
+    unverified = _claims_table()
+    unverified.add_row("commitments by", as_text(f"the {manifest.commitments_by}"))
+    unverified.add_row("made with", as_text(f"zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"))
     for name, circuit in manifest.circuits.items():
-        table.add_row(f"{name} ({circuit.crate})", f"{circuit.gates:,} gates")
-    Console(highlight=False).print(table)
-    click.echo("public inputs, in order, are bold; files and their hashes are in manifest.json")
+        unverified.add_row(as_text(f"gates of {name} ({circuit.crate})"), as_text(f"{circuit.gates:,}"))
+    for name, seconds in manifest.seconds.items():
+        unverified.add_row(as_text(f"seconds of {name}"), as_text(f"{seconds:.3f}"))
+    Console(highlight=False).print(unverified)
+    click.echo("files and their hashes are in manifest.json")
+
+
+def _claims_table() -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column("name", overflow="fold")
+    table.add_column("value", overflow="fold")
+    return table

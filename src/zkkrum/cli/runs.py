@@ -14,15 +14,16 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from zkkrum.cli.console import (
+    as_text,
     existing_file,
     existing_folder,
     jobs_option,
     json_option,
     print_json,
+    printable,
     progress_bar,
     say,
 )
@@ -98,7 +99,7 @@ def aggregate(
         if as_json:
             print_json({"ok": False, "reason": found.reason, "out": None})
         else:
-            click.echo(f"INVALID: {found.reason}; nothing written")
+            click.echo(printable(f"INVALID: {found.reason}; nothing written"))
         context.exit(EXIT_INVALID)
     assert found.round is not None
     if model is not None:
@@ -127,7 +128,7 @@ def aggregate(
         return
     print_verification(found, bundle, False)
     if left:
-        click.echo(f"Buffers, as they were: {', '.join(left)}")
+        click.echo(f"Buffers, as they were: {', '.join(map(repr, left))}")
     if not bound:
         click.echo(
             "The round's subject does not name this model: that the mean belongs on it is your own knowledge."
@@ -223,7 +224,7 @@ def print_audit(
     for row in found.rounds:
         if row.state is State.VERIFIED and row.round:
             verdict = "[red]flagged[/]" if row.flagged else "unattributed" if row.malicious else "[green]honest[/]"
-            who = escape(_some(row.flagged)) or "-"
+            who = as_text(_some(row.flagged) or "-")
             n, accepted = str(row.round.params.n), str(len(row.accepted))
             table.add_row(str(row.number), n, who, accepted, verdict, f"{row.seconds:.2f}")
         else:
@@ -231,12 +232,12 @@ def print_audit(
     Console(highlight=False).print(table)
     for row in found.rounds:
         if row.reason:
-            click.echo(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}")
+            click.echo(printable(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}"))
         if row.changed:
             click.echo(f"round {row.number} changes {', '.join(row.changed)}")
     if not found.ok:
         where = f"round {found.failed}: " if found.failed else ""
-        click.echo(f"INVALID: {where}{found.reason}")
+        click.echo(printable(f"INVALID: {where}{found.reason}"))
         return
     for s in found.stretches:
         click.echo(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: rounds {s.first} to {s.last}")
@@ -262,4 +263,4 @@ def print_audit(
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -9,11 +9,10 @@ from dataclasses import asdict
 
 import click
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from zkkrum import toolchain
-from zkkrum.cli.console import json_option, print_json, say, spinner
+from zkkrum.cli.console import as_text, json_option, print_json, say, spinner
 from zkkrum.toolchain import Toolchain
 
 
@@ -64,7 +63,7 @@ def doctor(context: click.Context, clean: bool, as_json: bool) -> None:
         table.add_column(column, overflow="fold")
     for check in checks:
         mark = "[green]ok[/]" if check.ok else "[red]NO[/]" if check.required else "[yellow]--[/]"
-        table.add_row(mark, check.name, escape(check.found), escape(check.expected))
+        table.add_row(mark, check.name, as_text(check.found), as_text(check.expected))
     Console(highlight=False).print(table)
     for check in checks:
         if not check.ok and check.required:

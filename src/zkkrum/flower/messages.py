@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError, model_validator
 
 from zkkrum.errors import InputError
-from zkkrum.proof.bundle import read_manifest
+from zkkrum.proof.bundle import read_file, read_manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.models import check_fits, trained
@@ -131,7 +131,7 @@ def difference(model: Tensors, base: Tensors) -> dict[str, NDArray[Any]]:
 def pack_step(place: RunRound) -> ConfigRecord:
     """Return a proved round as a record: the bundle's files by name, and the aggregate's."""
     names = [MANIFEST, *read_manifest(place.bundle).files]
-    files = {name: (place.bundle / name).read_bytes() for name in names}
+    files = {name: read_file(place.bundle / name) for name in names}
     return ConfigRecord({**files, AGGREGATE: place.aggregate.read_bytes()})
 
 

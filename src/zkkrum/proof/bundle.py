@@ -24,12 +24,14 @@ from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.foreign import entries_inside, open_inside, parse_json, read_all
-from zkkrum.rounds.roundfile import RoundFile, Strict, validated
+from zkkrum.rounds.roundfile import RoundFile, Strict, parse_model
 from zkkrum.toolchain import PAIR
 from zkkrum.version import __version__
 
 FORMAT = "zkkrum-bundle-2"
 
+FILE_BYTES_MAX = 64 * 2**20
+"""No file of a bundle, or of what is made from one, is larger; `zkkrum.proof.verify` knows their sizes exactly."""
 MANIFEST_BYTES = 2 * 2**20
 """No manifest of one circuit is larger, with the longest ids of the largest roster."""
 MANIFEST_BYTES_OF_A_FILE = 256
@@ -152,9 +154,9 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
             (folder / name).write_bytes(data)
 
 
-def read_file(folder: Path, name: str, most: int) -> bytes:
-    """Read a file of a bundle that may come from anybody: a plain one, no link, not too large (`OSError` otherwise)."""
-    with open_inside(folder, name) as file:
+def read_file(path: Path, most: int = FILE_BYTES_MAX) -> bytes:
+    """Read a file that may come from anybody: a plain one, no link, not too large (`OSError` otherwise)."""
+    with open_inside(path.parent, path.name) as file:
         return read_all(file, most)
 
 
@@ -180,14 +182,21 @@ def read_manifest(path: Path) -> Manifest:
     """
     try:
         most = MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * entries_inside(path, SHARDS)
-        data = read_file(path, MANIFEST, most)
+        data = read_file(path / MANIFEST, most)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
-    found = parse_json(data)
-    if isinstance(found, dict) and found.get("format") == "zkkrum-bundle-1":
+    if _format(data) == "zkkrum-bundle-1":
         raise InputError(
             f"{path}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies "
             f"protocol 2 ({FORMAT})",
             "verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity",
         )
-    return validated(Manifest, found)
+    return parse_model(Manifest, data)
+
+
+def _format(data: bytes) -> object:
+    try:
+        found = parse_json(data)
+    except ValueError:
+        return None
+    return found.get("format") if isinstance(found, dict) else None

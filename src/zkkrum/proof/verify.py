@@ -40,7 +40,7 @@ from zkkrum.rounds.foreign import open_inside, read_all, size_of
 from zkkrum.rounds.roundfile import load_round, parse_bytes
 from zkkrum.toolchain import KEY_BYTES, Toolchain, proof_bytes, rows_of
 
-FILE_BYTES_MAX = max(KEY_BYTES, proof_bytes(2**31), 32 * (2 * N_MAX + 4))
+PART_BYTES_MAX = max(KEY_BYTES, proof_bytes(2**31), 32 * (2 * N_MAX + 4))
 """No file of a bundle but the manifest is larger; each one's own size is known exactly."""
 
 
@@ -56,8 +56,8 @@ class Verification:
         What was proved, in words; empty where nothing was.
     round, verdict, form, aggregate
         What was proved; ``aggregate`` is A.
-    commitments, round_file
-        The outside sources that were compared; without both, the bundle is only consistent with itself.
+    commitments, round_file, aggregate_file
+        The outside sources that were compared; without the first two, the bundle is only consistent with itself.
     claims
         What the bundle says of itself and nothing can verify: who committed, times, gates, versions.
     opened
@@ -74,6 +74,7 @@ class Verification:
     aggregate: bytes = b""
     commitments: Path | None = None
     round_file: Path | None = None
+    aggregate_file: Path | None = None
     opened: AggregateFile | None = None
     claims: Mapping[str, Any] = field(default_factory=dict)
 
@@ -174,6 +175,7 @@ def verify(
         aggregate=claim.aggregate,
         commitments=commitments,
         round_file=round_file,
+        aggregate_file=aggregate,
         opened=opened,
         claims=claimed.unverified,
     )
@@ -302,7 +304,7 @@ def _files(path: Path, claimed: Manifest, round: Round) -> _Files:
         raise _Rejected(f"manifest: {shown} is {'missing' if name in wanted else 'not a file of this form'}")
     files = _Files(path, claimed.files)
     for name in wanted:
-        files.look(name, FILE_BYTES_MAX)
+        files.look(name, PART_BYTES_MAX)
     return files
 
 

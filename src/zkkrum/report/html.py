@@ -58,7 +58,7 @@ def _headline(round: Round, verdict: Verdict) -> str:
 def _names(page: Page) -> str:
     """Say who is flagged and selected, where no commitment was looked at."""
     flagged, selected = (
-        ", ".join(page.round.roster[i] for i in who) or "nobody"
+        ", ".join(repr(page.round.roster[i]) for i in who) or "nobody"
         for who in (page.verdict.flagged, page.verdict.selected)
     )
     return f"Flagged: {flagged}. Selected by {'Krum' if page.round.params.m == 1 else 'Multi-Krum'}: {selected}."
@@ -113,12 +113,13 @@ def _parameters(page: Page) -> str:
 def _proof(manifest: Manifest, chunks: int) -> str:
     rows = [
         ("form", "one circuit" if manifest.form == "round" else f"{chunks:,} shards and a verdict"),
-        ("committed by", "the clients" if manifest.commitments_by == "clients" else "the server on their behalf"),
-        ("made with", f"zkkrum {manifest.zkkrum}, Noir {manifest.noir}, bb {manifest.bb}"),
-        *((f"gates, {name}", f"{circuit.gates:,}") for name, circuit in manifest.circuits.items()),
-        *((f"time, {name}", f"{seconds:.2f} s") for name, seconds in manifest.seconds.items()),
+        ("committed by*", "the clients" if manifest.commitments_by == "clients" else "the server on their behalf"),
+        ("made with*", f"zkkrum {manifest.zkkrum}, Noir {manifest.noir}, bb {manifest.bb}"),
+        *((f"gates*, {name}", f"{circuit.gates:,}") for name, circuit in manifest.circuits.items()),
+        *((f"time*, {name}", f"{seconds:.2f} s") for name, seconds in manifest.seconds.items()),
     ]
-    return _table(["proof", ""], [(escape(name), escape(value)) for name, value in rows])
+    claims = '<p class="soft">* by the bundle’s own word: nothing can verify it.</p>'
+    return _table(["proof", ""], [(escape(name), escape(value)) for name, value in rows]) + claims
 
 
 def _said(page: Page) -> str:

@@ -9,6 +9,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,7 +104,7 @@ def distance_picture(round: Round, private: Private) -> str:
 def _name_clients(axis: Any, roster: Sequence[str]) -> None:
     if len(roster) <= LABELLED_CLIENTS:
         names = [client if len(client) <= 14 else f"{client[:6]}…{client[-4:]}" for client in roster]
-        axis.set_ticks(range(len(roster)), names, fontsize=7)
+        axis.set_ticks(range(len(roster)), names, fontsize=7, parse_math=False)
         if axis.axis_name == "x":
             axis.set_tick_params(rotation=60)
     else:
@@ -113,7 +114,8 @@ def _name_clients(axis: Any, roster: Sequence[str]) -> None:
 def _svg(figure: Any, salt: str) -> str:
     """Return a figure as an SVG element: text stays text, the same input gives the same bytes."""
     out = io.StringIO()
-    with require("matplotlib", "plot").rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
+    with require("matplotlib", "plot").rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing from font")  # the reader's font draws it: text stays text
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = out.getvalue()
     return text[text.index("<svg") :]

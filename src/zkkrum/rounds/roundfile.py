@@ -146,16 +146,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def parse_model(model: type[Model], data: bytes) -> Model:
-    """Parse JSON as `parse_json` does and validate it; `ValueError`, on one line, for anything else."""
-    return validated(model, parse_json(data))
-
-
-def validated(model: type[Model], found: Any) -> Model:
-    """Validate what was parsed; `ValueError`, on one line, where it is not that model's."""
+    """Parse and validate JSON that every parser reads alike; `ValueError`, on one line, for anything else."""
     try:
-        return model.model_validate(found)
+        found = model.model_validate_json(data)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from error
+    parse_json(data)  # a key that stands twice is no problem to pydantic
+    return found
 
 
 def load_round(path: Path) -> Round:
