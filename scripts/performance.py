@@ -60,13 +60,14 @@ def rendered(report: dict[str, Any]) -> str:
     ours = [found for found in report["rounds"] if found["score"] == "krum-2017"]
     theirs = [found for found in report["rounds"] if found["score"] != "krum-2017"]
     text = (
-        f"\n{on['cores']} cores of an {on['cpu']}, {on['memory_gb']} GB, {on['system']};\nPython {on['python']}, Noir {on['noir']}, "
+        f"\n{on['cores']} cores of an {on['cpu']}, {on['memory_gb']} GB, {on['system']}; "
+        f"Python {on['python']},\nNoir {on['noir']}, "
         f"bb {on['bb']}, zkkrum {on['zkkrum']}.\n\n{HEAD}{''.join(map(row, ours))}"
     )
     if theirs:
         text += (
-            "\nUnder the rules of the original zk-Krum circuit (all-pairs, brackets, b = 14), which has no commitments, "
-            "at d = 2:\n\n"
+            "\nUnder the rules of the original zk-Krum circuit (all-pairs, brackets, b = 14), "
+            "which has no commitments, at d = 2:\n\n"
             "| n | original, gates | zkkrum, gates |\n|---:|---:|---:|\n"
         )
         for found in theirs:

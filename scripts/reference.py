@@ -80,7 +80,7 @@ def commands() -> str:
 def exit_codes() -> str:
     """Return the page of the exit codes."""
     rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
-    return f"{MARK}\n# Exit codes\n\nOf every command; no other meaning of a code anywhere.\n\n| code | meaning |\n|---|---|\n{rows}"
+    return f"{MARK}\n# Exit codes\n\nOf every command.\n\n| code | meaning |\n|---|---|\n{rows}"
 
 
 def kind_of(field: dict[str, Any]) -> str:
@@ -100,23 +100,24 @@ def file_lines(name: str) -> Iterator[str]:
     """Give the lines of one kind of file."""
     file, model, version = FILES[name]
     schema = model.model_json_schema()
-    yield f"\n## {file}\n\n{' '.join((model.__doc__ or '').split())} Version: {version}. [Schema](schemas/{name}.json).\n"
+    about = " ".join((model.__doc__ or "").split())
+    yield f"\n## {file}\n\n{about} Version: {version}. [Schema](schemas/{name}.json).\n"
     for title, part in {"": schema, **schema.get("$defs", {})}.items():
         if "properties" not in part:
             continue
         if title:
             yield f"\n`{title}`: {' '.join(part.get('description', '').split())}\n"
         yield "\n| field | type | required |\n|---|---|---|\n"
-        for field, about in part["properties"].items():
+        for field, shape in part["properties"].items():
             required = "yes" if field in part.get("required", []) else "no"
-            yield f"| `{field}` | {cell(kind_of(about))} | {required} |\n"
+            yield f"| `{field}` | {cell(kind_of(shape))} | {required} |\n"
 
 
 def files() -> str:
     """Return the page of the files."""
     page = MARK + (
-        "\n# Files\n\nFiles from outside are read strictly: a field that is unknown or of another type is refused. Numbers that\n"
-        "may pass 2^53 are `0x…` strings. What lies where: [training](../training.md#a-run) has a run's folder.\n"
+        "\n# Files\n\nFiles from outside are read strictly: a field that is unknown or of another type is refused. Numbers\n"
+        "that may pass 2^53 are `0x…` strings. What lies where: [training](../training.md#a-run) has a run's folder.\n"
     )
     return page + "".join(line for name in FILES for line in file_lines(name)) + ARRAYS
 

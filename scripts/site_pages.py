@@ -1,7 +1,7 @@
-"""What mkdocs is told of the checkout: the README is the first page, and what stands outside docs/ is part of the site.
+"""What mkdocs is told of the checkout: the README is the first page, and what stands outside docs/ is part of it.
 
-Documents link to each other as files of the checkout, which is what a reader of the repository sees; here the same links
-are made to lead to the same files in the site. Must not change a word.
+Documents link to each other as files of the checkout, which is what a reader of the repository sees; here the same
+links are made to lead to the same files in the site. Must not change a word.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the README as first page, and the files from outside docs/."""
     files.append(File.generated(config, "index.md", abs_src_path=str(CHECKOUT / "README.md")))
     for pattern in OUTSIDE:
-        for path in sorted(CHECKOUT.glob(pattern)):
+        for path in sorted({*CHECKOUT.glob(pattern)} - {CHECKOUT / "README.md"}):
             place = f"checkout/{path.relative_to(CHECKOUT).as_posix()}"
             files.append(File.generated(config, place, abs_src_path=str(path)))
     return files

@@ -31,8 +31,8 @@ def how_to_get(extra: str) -> tuple[bool, str]:
 
     Examples
     --------
-    >>> how_to_get("plot")
-    (True, "install zkkrum[plot]: `pip install '.[plot]'` in the checkout, or name your wheel: `pip install 'WHEEL[plot]'`")
+    >>> how_to_get("plot") == (True, f"install zkkrum[plot]: {how_to_install('plot')}")
+    True
     """
     pythons = ONLY_ON.get(extra)
     if pythons and sys.version_info[:2] not in pythons:
