@@ -116,8 +116,9 @@ def file_lines(name: str) -> Iterator[str]:
 def files() -> str:
     """Return the page of the files."""
     page = MARK + (
-        "\n# Files\n\nFiles from outside are read strictly: a field that is unknown or of another type is refused. Numbers\n"
-        "that may pass 2^53 are `0x…` strings. What lies where: [training](../training.md#a-run) has a run's folder.\n"
+        "\n# Files\n\nFiles from outside are read strictly: a field that is unknown or of another type is refused.\n"
+        "Numbers that may pass 2^53 are `0x…` strings. What lies where: "
+        "[training](../training.md#a-run) has a run's folder.\n"
     )
     return page + "".join(line for name in FILES for line in file_lines(name)) + ARRAYS
 

@@ -16,15 +16,7 @@ from mkdocs.structure.pages import Page
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 DOCS = CHECKOUT / "docs"
-OUTSIDE = (
-    "SECURITY.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "LICENSE",
-    "Dockerfile",
-    "examples/**/*.md",
-    "examples/*/*.py",
-)
+OUTSIDE = ("*.md", "LICENSE", "Dockerfile", "examples/**/*.md", "examples/**/*.py")
 """What the site has of the checkout beside docs/, under ``checkout/``."""
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s#]*)")
 
