@@ -72,17 +72,16 @@ def _open_loop(text: str) -> bool:
 
 def check_options(line: str) -> None:
     """Raise `click.UsageError` where a line calls zkkrum with a command or an option that there is none of."""
-    words = shlex.split(line.split("#")[0])
-    for at, word in enumerate(words):
-        if word == "zkkrum" and words[at - 1 : at] != ["-t"]:
-            rest = words[at + 1 :]
-            name = rest[0] if rest else "--help"
-            if name.startswith("-"):
+    for part in re.split(r"&&|\|\||[;|]", line.split("#")[0]):
+        words = shlex.split(part)
+        for at, word in enumerate(words):
+            name = next(iter(words[at + 1 :]), "--help")
+            if word != "zkkrum" or words[at - 1] == "-t" or name.startswith("-"):
                 continue
             command = main.get_command(click.Context(main), name)
             if command is None:
                 raise click.UsageError(f"no command {name!r}")
-            command.make_parser(click.Context(command, info_name=name)).parse_args(list(rest[1:]))
+            command.make_parser(click.Context(command, info_name=name)).parse_args(words[at + 2 :])
 
 
 def links(page: str) -> Iterator[tuple[Path, str]]:
