@@ -17,7 +17,7 @@ EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
     0: "done; the proof is valid",
-    EXIT_INVALID: "the proof is invalid",
+    EXIT_INVALID: "not true: the proof, or what was compared with it (commitments, round, aggregate, model)",
     2: "wrong usage",
     3: "bad input: a file that cannot be read, a value or a parameter",
     4: "a tool (nargo, bb, Node.js, solc) or an extra is missing or of the wrong version",

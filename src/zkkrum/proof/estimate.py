@@ -1,7 +1,7 @@
 """What a round will take, before anything runs: circuits, points, memory, time, sizes.
 
 Must not know tools. Gate counts are forecasts (`zkkrum.protocol.forecast`); times are those of
-the machine in the README.
+the machine in docs/performance.md.
 """
 
 from __future__ import annotations
