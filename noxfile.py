@@ -45,8 +45,10 @@ def imports(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Check the tables of docs/detection.md that take seconds, and the examples in docstrings."""
-    run(session, "python", "scripts/detection.py", "--check")
+    """Build the site; check the pages that commands write, where it takes seconds, and the examples in docstrings."""
+    run(session, "mkdocs", "build", "--strict", "--quiet")
+    for script in ("reference", "performance", "detection"):
+        run(session, "python", f"scripts/{script}.py", "--check")
     run(session, "python", "-m", "pytest", "src/zkkrum", *session.posargs)
 
 

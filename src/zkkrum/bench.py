@@ -167,7 +167,8 @@ def _cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def _open(shape: Shape) -> Round:
+def round_of(shape: Shape) -> Round:
+    """Open the round of a shape."""
     rules = {"score": Score.ALL_PAIRS, "detection": Detection.BRACKETS} if shape.original else {}
     clients = [f"client-{i:03d}" for i in range(shape.n)]
     return open_round(clients, shape.d, CLIP, Terms(b=shape.b, overrides=dict(rules)))
@@ -192,7 +193,7 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
     Measurement
         Circuits are compiled and their keys made before the clock starts: that happens once a shape.
     """
-    round = _open(shape)
+    round = round_of(shape)
     p = round.params
     form = Form.of(p)
     circuits = form.circuits(p)

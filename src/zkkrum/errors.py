@@ -17,14 +17,14 @@ EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
     0: "done; the proof is valid",
-    EXIT_INVALID: "the proof is invalid",
+    EXIT_INVALID: "not true: the proof, or what was compared with it (commitments, round, aggregate, model)",
     2: "wrong usage",
     3: "bad input: a file that cannot be read, a value or a parameter",
     4: "a tool (nargo, bb, Node.js, solc) or an extra is missing or of the wrong version",
     5: "the reference string is missing, too short or not the real one",
     6: "a tool failed; its log is kept and named",
     7: "out of memory, disk or processes, or no cache that can be written and trusted",
-    EXIT_UNEXPECTED: "verify --expect: the proof is valid, but of the other verdict",
+    EXIT_UNEXPECTED: "verify: the proof is valid, but not all that --expect or --strict ask for",
     EXIT_DIFFERENT: "--check: the folder or page is not what this zkkrum makes",
     EXIT_GAP: "audit: what was proved verifies, but some rounds were not proved",
     EXIT_BUG: "a bug: please report it",

@@ -58,8 +58,10 @@ def test_a_simulated_round_is_proved_and_verified(round_path: Path) -> None:
     )
     assert found["ok"]
     assert found["flagged"] == truth["byzantine"]
-    assert found["commitments_compared"]
-    assert found["round_compared"]
+    assert found["compared"]["commitments"] == str(round_path / "commitments")
+    assert found["compared"]["round"] == str(round_path / "round.toml")
+    assert found["compared"]["aggregate"] is None
+    assert found["claims"]["commitments_by"] == "clients"
     assert f"flagged: {truth['byzantine'][0]!r}" in found["statement"]
 
 

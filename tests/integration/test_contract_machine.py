@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from support.onchain import OTHER, OWNER, STRANGER, VETOER, Bench, addresses, bench, commitments, compiled
 from zkkrum.evm.chain import Receipt, RevertError
-from zkkrum.evm.rounds import DEFAULT_SCHEDULE, Outcome
+from zkkrum.evm.claims import Outcome
+from zkkrum.evm.rounds import DEFAULT_SCHEDULE
 from zkkrum.evm.solidity import Contract
 from zkkrum.evm.transactions import Evidence
 from zkkrum.protocol.params import Params, Round
@@ -101,13 +102,12 @@ class Machine(RuleBasedStateMachine):
     def expect(self, allowed: bool, attempt: Callable[[], Receipt | list[Receipt]]) -> bool:
         """Do it, and check that it is accepted exactly if it should be."""
         before = self.b.chain.snapshot()
+        refusal: RevertError | None = None
         try:
             attempt()
         except RevertError as error:
             self.b.chain.restore(before)
             refusal = error
-        else:
-            refusal = None
         assert allowed is (refusal is None), f"the protocol says {allowed}, the contract {refusal}"
         return allowed
 

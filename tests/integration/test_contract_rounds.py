@@ -27,7 +27,8 @@ from support.onchain import (
 )
 from zkkrum.errors import InputError
 from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
-from zkkrum.evm.rounds import DAY, DEFAULT_SCHEDULE, DEFAULT_SLASHING, NOBODY, Outcome, Schedule, Slashing, clip_bits
+from zkkrum.evm.claims import Outcome
+from zkkrum.evm.rounds import DAY, DEFAULT_SCHEDULE, DEFAULT_SLASHING, NOBODY, Schedule, Slashing, clip_bits
 from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.protocol.params import BITS, Acceptance, Detection, Params, Score
 from zkkrum.toolchain import Toolchain

@@ -22,7 +22,7 @@ from support.onchain import (
     refused,
 )
 from zkkrum.evm.chain import HaltError, RevertError
-from zkkrum.evm.rounds import ClaimState, Outcome
+from zkkrum.evm.claims import ClaimState, Outcome
 from zkkrum.evm.solidity import Contract
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.protocol.challenge import FIRST_LINK
@@ -349,7 +349,7 @@ def test_shards_go_in_order_each_once(sharded: Bench) -> None:
         with refused("OtherChains"):
             b.rounds.send(other)
     # The next shard's chains, but the proof of the one after it: its link does not start here.
-    skipping = edited(shards[2], lambda a: a.__setitem__(3, shards[3].arguments[3]))  # type: ignore[call-overload]
+    skipping = edited(shards[2], lambda a: a.__setitem__(3, shards[3].arguments[3]))
     with refused("ProofRejected"):
         b.rounds.send(skipping)
     with refused("ShardsMissing", 2, 5):

@@ -103,7 +103,7 @@ class Bench:
         self.rounds.open(round)
         return round
 
-    def committed(self, count: int | None = None, **changes: object) -> Round:
+    def committed(self, count: int | None = None, **changes: Any) -> Round:
         """A round in which the first so many clients have committed to made-up leaves."""
         round = self.opened(**changes)
         for i, commitment in enumerate(commitments(round)[:count]):
@@ -157,7 +157,7 @@ class Bench:
         """Prove a verdict on a committed round."""
         return self.rounds.prove(self.evidence(round, outputs).calls(batch))
 
-    def judged(self, outputs: tuple[int, int, int], **changes: object) -> Round:
+    def judged(self, outputs: tuple[int, int, int], **changes: Any) -> Round:
         round = self.committed(**changes)
         self.judge(round, outputs)
         return round

@@ -196,7 +196,7 @@ def test_rows_beyond_f_are_marked() -> None:
 
 def test_rounding() -> None:
     assert [attackers(20, s) for s in (0, 0.1, 0.2, 0.3, 0.4, 0.45)] == [0, 2, 4, 6, 8, 9]
-    assert [percent(x) for x in (0.0, 0.004, 0.5, 0.996, 1.0)] == ["0", "<1", "50", ">99", "100"]
+    assert [percent(x) for x in (0.0, 0.004, 0.005, 0.5, 0.996, 1.0)] == ["0", "<1", "<1", "50", ">99", "100"]
 
 
 @pytest.mark.parametrize(

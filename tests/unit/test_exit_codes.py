@@ -16,7 +16,7 @@ from zkkrum import errors
 from zkkrum.cli import COMMANDS, main
 from zkkrum.errors import EXIT_CODES, ZkkrumError
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "exit-codes.md"
 
 
 def run(*arguments: object) -> Result:
@@ -43,9 +43,8 @@ class TestTable:
             assert error.exit_code in EXIT_CODES
             assert error.exit_code not in (0, errors.EXIT_INVALID)
 
-    def test_the_readme_has_the_same_table(self) -> None:
-        section = README.read_text().partition("## Exit codes")[2].partition("\n## ")[0]
-        rows = re.findall(r"^\| (\d+) \| (.+) \|$", section, re.MULTILINE)
+    def test_the_reference_has_the_same_table(self) -> None:
+        rows = re.findall(r"^\| (\d+) \| (.+) \|$", PAGE.read_text(), re.MULTILINE)
         assert {int(code): meaning for code, meaning in rows} == EXIT_CODES
 
     @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -24,7 +24,7 @@ from zkkrum.protocol.krum import Krum, Verdict
 from zkkrum.protocol.params import Acceptance, Detection, Params, Round, Score
 from zkkrum.protocol.quantize import quantize
 from zkkrum.report.html import render, render_run, rules
-from zkkrum.report.page import Sources, of_path
+from zkkrum.report.page import of_path
 from zkkrum.report.pictures import Scale, anchor, shade_paths
 from zkkrum.report.run_page import RunPage
 from zkkrum.rounds.directory import RoundDirectory
@@ -213,8 +213,8 @@ def test_verified_is_verified_whatever_the_verdict(malicious: bool, tmp_path: Pa
 def test_what_was_compared_and_what_was_not(tmp_path: Path) -> None:
     round, verdict = Round(PARAMS, 4.0, ROSTER, bytes(32)), Verdict(False, (), (0,))
     write_bundle(tmp_path / "b", round, verdict)
-    answer = answer_of(round, verdict, round_compared=True)
-    text = Page(render(of_path(tmp_path / "b", answer, Sources(round_file=Path("published/round.toml"))))).text
+    answer = answer_of(round, verdict, round_file=Path("published/round.toml"))
+    text = Page(render(of_path(tmp_path / "b", answer))).text
     assert "published/round.toml" in text
     assert "those that the operator published" in text
     assert "compare with what the clients published (--commitments)" in text

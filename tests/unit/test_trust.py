@@ -569,7 +569,7 @@ class TestExtras:
             error.value.hint
             == "zkkrum[evm] can be had on Python 3.11 and 3.12 only, and this is 3.13: use one of those"
         )
-        assert extras.how_to_get("plot") == (True, "pip install 'zkkrum[plot]'")
+        assert extras.how_to_get("plot") == (True, f"install zkkrum[plot]: {extras.how_to_install('plot')}")
 
     def test_are_those_of_the_project_file(self) -> None:
         """Whatever an extra cannot have on some Python stands in both places."""

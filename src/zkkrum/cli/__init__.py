@@ -24,6 +24,7 @@ from zkkrum.errors import (
     EXIT_CODES,
     EXIT_INTERRUPTED,
     EXIT_INVALID,
+    ConstraintError,
     InputError,
     ResourceError,
     ZkkrumError,
@@ -72,13 +73,16 @@ class Failure:
     message: str
     hint: str
     code: int
+    calls: tuple[str, ...] = ()
+    """Of a constraint that does not hold: where in the circuit."""
 
     def show(self, as_json: bool) -> None:
         """Print it: a sentence on standard error, and with ``--json`` an object on standard output."""
         width = width_of(sys.stderr)
-        click.echo(wrapped(printable(f"zkkrum: {self.message}"), width), err=True)
-        if self.hint:
-            click.echo(wrapped(f"  -> {self.hint}", width, "     "), err=True)
+        for line in (f"zkkrum: {self.message}", *self.calls):
+            click.echo(wrapped(printable(line), width), err=True)
+        for line in f"  -> {self.hint}".split("\n") if self.hint else ():
+            click.echo(wrapped(printable(line), width, "     "), err=True)
         if as_json:
             self.print_json()
 
@@ -176,7 +180,8 @@ def _failure(error: Exception) -> Failure:
     """Say what an error means to whoever runs a command."""
     kind = type(error).__name__
     if isinstance(error, ZkkrumError):
-        return Failure(kind, error.message, error.hint, error.exit_code)
+        message, *calls = error.message.split("\n") if isinstance(error, ConstraintError) else [error.message]
+        return Failure(kind, message, error.hint, error.exit_code, tuple(calls))
     if isinstance(error, OSError):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EMFILE)
         return Failure(kind, str(error), "", (ResourceError if full else InputError).exit_code)

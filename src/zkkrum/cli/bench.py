@@ -54,7 +54,7 @@ def bench(
 ) -> None:
     """Measure gates, time, memory and proof size over a grid of rounds.
 
-    Writes bench.json and bench.png. Without options the grid is that of the README and takes some minutes.
+    Writes bench.json and bench.png. Without options the grid is that of docs/performance.md and takes some minutes.
     """
     if quick:
         refuse_together("--quick measures shapes of its own", "clients", "dimension", "bits")

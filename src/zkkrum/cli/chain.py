@@ -13,7 +13,7 @@ import click
 from zkkrum.cli.console import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
-    cell,
+    as_text,
     existing_folder,
     folder,
     json_option,
@@ -98,7 +98,8 @@ def export(
             if as_json:
                 print_json({"ok": not differences, "differences": differences})
             else:
-                tell("\n".join(differences) or f"{check}: exactly what this zkkrum renders")
+                for line in differences or [f"{check}: exactly what this zkkrum renders"]:
+                    tell(line)
             context.exit(EXIT_DIFFERENT if differences else 0)
         tell("rendering and compiling")
         if bundle:
@@ -138,12 +139,12 @@ def _print_exported(done: exporting.Exported) -> None:
         tell(done.claim)
     if done.transactions:
         limits = f"limits {TRANSACTION_BYTES:,} and {TRANSACTION_GAS:,}"
-        tell(f"transactions, to be sent in this order from one address ({limits}):")
+        tell(f"transactions/, to be sent in this order from one address ({limits}):")
         numbers = ("bytes", "gas, forecast", *(["measured"] if done.measured else []))
         shown = table_of("file", "what", *numbers, numbers=numbers)
         for k, t in enumerate(done.transactions):
             measured = [f"{done.measured[k]:,}"] if done.measured else []
-            shown.add_row(t.file, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
+            shown.add_row(Path(t.file).name, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
         show(shown)
     if done.bound is False:
         tell(
@@ -219,7 +220,7 @@ def onchain_demo(
     shown = table_of("step", "gas", "calldata", "", numbers=("gas", "calldata"))
     for step in done.steps:
         calldata = f"{step.bytes:,}" if step.bytes else ""
-        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, cell(step.note))
+        shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, as_text(step.note))
     show(shown)
     tell(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
     tell(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")

@@ -23,6 +23,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from zkkrum.errors import InputError
 
@@ -123,30 +124,31 @@ def wrapped(text: str, width: int | None, hanging: str = "  ") -> str:
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey instead of showing; names and reasons may be a stranger's.
+    """Escape whatever a terminal would obey instead of showing: control and format characters, line breaks.
 
     Examples
     --------
-    >>> printable("client\\x1b[2J")
+    >>> printable("client" + chr(27) + "[2J")
     'client\\\\x1b[2J'
     """
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def cell(text: str) -> str:
-    """Return a text as a cell of a table, where rich would read brackets as its own."""
-    return escape(printable(text))
+def as_text(text: object, style: str = "") -> Text:
+    """Return text for a table as it is: nothing in it is markup, an emoji's name, or obeyed by a terminal."""
+    return Text(printable(str(text)), style)
 
 
 def tell(sentence: str = "") -> None:
-    """Say something on standard output."""
+    """Say something on standard output: one line, or one that is wrapped."""
     click.echo(wrapped(printable(sentence), width_of(sys.stdout)))
 
 
 def say(sentence: str) -> None:
     """Say something on standard error, unless told to be quiet."""
     if not manner().quiet:
-        click.echo(wrapped(printable(sentence), width_of(sys.stderr)), err=True)
+        for line in sentence.split("\n"):
+            click.echo(wrapped(printable(line), width_of(sys.stderr)), err=True)
 
 
 def table_of(*columns: str, numbers: Sequence[str] = ()) -> Table:
@@ -175,7 +177,7 @@ def show_rows(head: Sequence[str], rows: Sequence[Sequence[str]], markdown: Call
         return
     table = table_of(*head, numbers=head[1:])
     for row in rows:
-        table.add_row(*map(cell, row))
+        table.add_row(*map(as_text, row))
     show(table)
 
 
@@ -216,7 +218,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
         def advance(what: str, done: int, total: int) -> None:
             if what not in stages:
-                stages[what] = bar.add_task(escape(what), total=total or None)
+                stages[what] = bar.add_task(escape(printable(what)), total=total or None)
             bar.update(stages[what], completed=done, total=total or None)
 
         yield advance
@@ -244,8 +246,8 @@ def spinner(what: str = "starting") -> Iterator[Callable[[str], None]]:
         steps = _steps() if how.verbose and not how.quiet else _nothing
         yield lambda now: steps(now, 0, 0)
         return
-    with console.status(escape(what)) as status:
-        yield lambda now: status.update(escape(now))
+    with console.status(as_text(what)) as status:
+        yield lambda now: status.update(as_text(now))
 
 
 # What was typed

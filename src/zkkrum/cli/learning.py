@@ -185,7 +185,7 @@ HEADS = {
 def _show_cells(cells: Sequence[evaluation.Cell]) -> None:
     """Print cells: on a terminal a table for each rule and federation, elsewhere the Markdown that documents hold."""
     if not on_terminal():
-        tell(evaluation.to_markdown(cells).rstrip())
+        click.echo(evaluation.to_markdown(cells).rstrip())
         return
     tables: dict[str, list[evaluation.Cell]] = {}
     for c in cells:
@@ -294,9 +294,12 @@ def calibrate(
         }
         print_json(report)
         return
-    tell(_describe_calibration(result, params.detection, params.z, params.gamma))
+    for line in _describe_calibration(result, params.detection, params.z, params.gamma):
+        tell(line)
     if costs:
-        tell(f"\nWhen {k} of {params.n} clients attack these rounds, percent, before -> after:\n")
+        tell()
+        tell(f"When {k} of {params.n} clients attack these rounds, percent, before -> after:")
+        tell()
         show_rows(["attack", "attackers flagged", "error", "strength"], _costs(costs), evaluation.markdown_table)
         tell(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
     tell(f"written: {output}" + (f", {round_file}" if round_file else ""))
@@ -312,7 +315,7 @@ def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
     return [[c.attack, change(c.flagged), change(c.error), strength(c.strength)] for c in costs]
 
 
-def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> str:
+def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> list[str]:
     mad = detection is Detection.MAD
     unit = "of the median above the median" if mad else "standard deviations above the mean"
     before, after = (f"{100 * x:.0f} %" if mad else f"{x:.2f}" for x in (c.excess_before, c.excess_after))
@@ -332,7 +335,7 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
             f"The excess drifts over these rounds (Mann-Kendall p = {c.trend:.3f}): old rounds tell little of the "
             "next; calibrate on the latest, and again."
         )
-    return "\n".join(lines)
+    return lines
 
 
 EXPERIMENT_HELP = "\n\n".join(
@@ -440,7 +443,9 @@ def experiment(
     if as_json:
         print_json(report)
         return
-    tell("Test accuracy after the last rounds, percent (mean of three):\n")
+    tell("Test accuracy after the last rounds, percent (mean of three):")
+    tell()
     show_rows(*experiments.summary(setup, result), evaluation.markdown_table)
     if proofs := sum(step.proof is not None for step in result.steps):
-        tell(f"\n{proofs} rounds proved and verified: {out / 'bundles'}")
+        tell()
+        tell(f"{proofs} rounds proved and verified: {out / 'bundles'}")

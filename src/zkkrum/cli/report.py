@@ -25,7 +25,7 @@ from zkkrum.proof.audit import audit
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.verify import Verification, verify
 from zkkrum.report.html import render, render_run
-from zkkrum.report.page import Sources, of_path
+from zkkrum.report.page import of_path
 from zkkrum.report.run_page import of_run
 from zkkrum.rounds.run import Run
 from zkkrum.toolchain import Toolchain
@@ -72,10 +72,9 @@ def report(
         refuse_together("this is a BUNDLE; only a RUN has models", *OF_RUN)
         if no_verify:
             refuse_together("--no-verify compares nothing", "commitments", "round_file", "aggregate")
-        sources = Sources(commitments, round_file, aggregate)
-        answer = None if no_verify else _verified(path, sources)
+        answer = None if no_verify else _verified(path, commitments, round_file, aggregate)
         reason = answer.reason if answer else ""
-        text = "" if reason else render(of_path(path, answer, sources))
+        text = "" if reason else render(of_path(path, answer))
         verified, private = answer is not None, False
     elif Run(path).rounds.is_dir():
         refuse_together("this is a RUN; only a BUNDLE is verified by itself", *OF_BUNDLE)
@@ -88,7 +87,7 @@ def report(
         refuse_together("this is a ROUND; only a BUNDLE is verified, and only a RUN has models", *OF_BUNDLE, *OF_RUN)
         text, reason, verified, private = render(of_path(path)), "", False, True
     if text:
-        write_whole(output, text.encode())
+        write_whole(output, text.encode(), 0o600 if private else 0o644)
     if as_json:
         done = {"output": str(output) if text else None, "verified": verified and bool(text)}
         print_json({**done, "private": private, "reason": reason})
@@ -99,13 +98,8 @@ def report(
     context.exit(0 if text else EXIT_INVALID)
 
 
-def _verified(path: Path, sources: Sources) -> Verification:
+def _verified(path: Path, commitments: Path | None, round_file: Path | None, aggregate: Path | None) -> Verification:
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         return verify(
-            path,
-            tools,
-            commitments=sources.commitments,
-            round_file=sources.round_file,
-            aggregate=sources.aggregate,
-            progress=progress,
+            path, tools, commitments=commitments, round_file=round_file, aggregate=aggregate, progress=progress
         )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.text import Text
 
 from zkkrum.cli.console import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
-    cell,
+    as_text,
     existing_file,
     existing_folder,
     existing_path,
@@ -41,6 +42,7 @@ from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import Form, why
+from zkkrum.proof.jobs import require_private
 from zkkrum.proof.material import Material, load
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import Proved
@@ -223,7 +225,7 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
-        row = [cell(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
+        row: list[Text | str] = [as_text(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
@@ -361,7 +363,7 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
     if as_json:
         print_json(report)
         return
-    tell(f"commitment of {who}: {report['commitment']}")
+    tell(f"commitment of {who!r}: {report['commitment']}")
     tell(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
     if loaded.left_out:
         tell(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
@@ -452,7 +454,12 @@ def _print_on_chain(params: Params) -> None:
 @click.argument("directory", metavar="ROUND", type=existing_folder)
 @click.option("--out", "-o", "bundle", type=folder, help="Bundle to write [default: ROUND/bundle].")
 @jobs_option
-@click.option("--scheduler", metavar="tcp://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
+@click.option("--scheduler", metavar="tls://…", help="Prove on a Dask cluster (extra zkkrum[dask]).")
+@click.option(
+    "--insecure-scheduler",
+    is_flag=True,
+    help="Let openings travel in the clear to a --scheduler elsewhere that is not tls://: on a network you trust.",
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--restart", is_flag=True, help="Drop an interrupted run and begin anew.")
 @click.option("--keep", is_flag=True, help="Keep the private work directory.")
@@ -463,6 +470,7 @@ def prove(
     bundle: Path | None,
     jobs: int | None,
     scheduler: str | None,
+    insecure_scheduler: bool,
     resume: bool,
     restart: bool,
     keep: bool,
@@ -475,18 +483,24 @@ def prove(
     """
     if resume:
         refuse_together("an interrupted run is either finished or dropped", "restart")
+    if scheduler:
+        require_private(scheduler, insecure_scheduler)
+    elif insecure_scheduler:
+        raise click.UsageError("--insecure-scheduler: there is no --scheduler")
     target, file = bundle or directory / "bundle", RoundDirectory(directory).round_file
-    if file.is_file():
+    if file.exists():
         _agree(load_round(file), file)
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         tools.ready()
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
         material = material or load(directory, tools.bb.hash_many, terms, progress)
-        if not file.is_file():
+        if not file.exists():
             say_fallback(material.round.params)
         if scheduler and Form.of(material.round.params) is Form.ROUND:
             say("--scheduler: this round is one circuit, proved here; a cluster takes shards")
-        options = ProveOptions(jobs, scheduler, resume=resume, restart=restart, keep=keep)
+        options = ProveOptions(
+            jobs, scheduler, insecure_scheduler=insecure_scheduler, resume=resume, restart=restart, keep=keep
+        )
         doubts = warn(material)
         done = prove_round(material, target, tools, options, progress)
     print_proved(done, as_json, doubts=doubts)
@@ -538,7 +552,7 @@ def print_proved(
         words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
         tell(f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private).")
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
-        tell("Clipped entries: " + ", ".join(f"{client} {share:.1%}" for client, share in clipped.items()))
+        tell("Clipped entries: " + ", ".join(f"{client!r} {share:.1%}" for client, share in clipped.items()))
     tell(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
     counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
@@ -555,6 +569,7 @@ def print_proved(
 @click.option("--round", "round_file", type=existing_file, help="The round.toml that was published.")
 @click.option("--aggregate", type=existing_file, help="The aggregate.npz you were given: is it what was proved?")
 @click.option("--expect", type=click.Choice(["honest", "malicious"]), help="Exit with 8 on the other verdict.")
+@click.option("--strict", is_flag=True, help="Exit with 8 unless --commitments and --round were compared.")
 @click.option("--rebuild", is_flag=True, help="Compile the circuits anew; take no key from the package or the cache.")
 @jobs_option
 @json_option
@@ -566,11 +581,16 @@ def verify(
     round_file: Path | None,
     aggregate: Path | None,
     expect: str | None,
+    strict: bool,
     rebuild: bool,
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Verify BUNDLE, trusting nothing in it. Exit code 0: the proof is valid; 1: it is not."""
+    """Verify BUNDLE, trusting nothing in it. Exit code 0: the proof is valid; 1: it is not.
+
+    By itself a bundle only agrees with itself: give what the clients and the operator published, and --strict so that
+    nothing passes without. It cannot tell who published what it is given.
+    """
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         found = verify_bundle(
             bundle,
@@ -582,18 +602,21 @@ def verify(
             rebuild=rebuild,
             progress=progress,
         )
-    print_verification(found, bundle, as_json, expect)
+    print_verification(found, bundle, as_json, expect, strict)
     if not found.ok:
         context.exit(EXIT_INVALID)
-    context.exit(0 if _as_expected(found, expect) else EXIT_UNEXPECTED)
+    met = _as_expected(found, expect) and not (strict and found.not_compared)
+    context.exit(0 if met else EXIT_UNEXPECTED)
 
 
 def _as_expected(found: Verification, expect: str | None) -> bool:
     return expect is None or (found.verdict is not None and found.verdict.malicious == (expect == "malicious"))
 
 
-def print_verification(found: Verification, bundle: Path, as_json: bool, expect: str | None = None) -> None:
-    """Print the answer of a verification, its statement and what it was not compared with."""
+def print_verification(
+    found: Verification, bundle: Path, as_json: bool, expect: str | None = None, strict: bool = False
+) -> None:
+    """Print the answer of a verification, its statement, what it was compared with, and what it was not."""
     if as_json:
         verdict, roster = found.verdict, found.round.roster if found.round else ()
         accepted = verdict.accepted(found.round.params) if verdict and found.round else ()
@@ -603,17 +626,21 @@ def print_verification(found: Verification, bundle: Path, as_json: bool, expect:
                 "reason": found.reason,
                 "expected": expect,
                 "as_expected": _as_expected(found, expect) if found.ok and expect else None,
+                "strict": strict,
+                "compared": {
+                    "commitments": str(found.commitments) if found.commitments_compared else None,
+                    "round": str(found.round_file) if found.round_compared else None,
+                    "aggregate": str(found.aggregate_file) if found.aggregate_compared else None,
+                },
+                "not_compared": found.not_compared if found.ok else None,
                 "statement": found.statement,
                 "malicious": verdict.malicious if verdict else None,
                 "flagged": [roster[i] for i in verdict.flagged] if verdict else None,
                 "selected": [roster[i] for i in verdict.selected] if verdict else None,
                 "form": found.form.value if found.form else "",
-                "commitments_by": found.commitments_by,
                 "accepted": [roster[i] for i in accepted] if verdict else None,
                 "aggregate": hex_of(found.aggregate) if found.ok else None,
-                "commitments_compared": found.commitments_compared,
-                "round_compared": found.round_compared,
-                "aggregate_compared": found.aggregate_compared,
+                "claims": found.claims,
             },
             of="verify",
         )
@@ -625,6 +652,9 @@ def print_verification(found: Verification, bundle: Path, as_json: bool, expect:
     tell(found.statement)
     if not _as_expected(found, expect):
         tell(f"NOT AS EXPECTED: the proof is valid, but its verdict is not the expected {expect!r}.")
+    if strict and found.not_compared:
+        missing = " and ".join(f"--{name}" for name in found.not_compared)
+        tell(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
     if found.aggregate_compared:
         tell("The model update in the aggregate's file is the mean of the accepted clients' committed values.")
     else:
@@ -648,14 +678,15 @@ def print_verification(found: Verification, bundle: Path, as_json: bool, expect:
 def inspect(bundle: Path, as_json: bool) -> None:
     """Show what BUNDLE claims, a name and a value a line: verdict, parameters, commitments, public inputs.
 
-    Nothing is checked: `zkkrum verify` does that.
+    Nothing is checked: `zkkrum verify` does that. What it cannot check is marked "unverified": who committed, times,
+    gates and versions are the maker's own word.
     """
     try:
         manifest = read_manifest(bundle)
     except ValueError as error:
         raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
     if as_json:
-        print_json(manifest.model_dump())
+        print_json({**manifest.model_dump(), "unverified": sorted(manifest.unverified)})
         return
     for name, value in claims(manifest):
         tell(f"{name:<18} {value}")
@@ -663,23 +694,25 @@ def inspect(bundle: Path, as_json: bool) -> None:
 
 def claims(manifest: Manifest) -> Iterator[tuple[str, str]]:
     """Yield what a manifest claims, a name and a value each; names of clients are quoted as in statements."""
-    said, accepted = manifest.verdict, f"{len(manifest.verdict.accepted)} of {len(manifest.commitments)}"
-    yield "claims", "not checked here: `zkkrum verify` does"
+    said = manifest.verdict
+    yield "claims", "not checked here: `zkkrum verify` does, but for what is unverified"
     yield "form", manifest.form
-    yield "made with", f"zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"
     yield "malicious", "yes" if said.malicious else "no"
     for name, clients in (("flagged", said.flagged), ("selected", said.selected)):
         yield name, ", ".join(map(repr, clients)) or "nobody"
-    yield "accepted", accepted
+    yield "accepted", f"{len(said.accepted)} of {len(manifest.commitments)}"
     for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
         yield key, str(value)
     for key, value in manifest.round.parameters.model_dump().items():
         yield key, str(value)
-    yield "commitments by", f"the {manifest.commitments_by}"
     for entry in manifest.commitments:
         yield f"commitment[{entry.client}]", entry.commitment
     yield "aggregate", manifest.aggregate
     for word in manifest.public_inputs:
         yield f"input {word.name}", word.value
+    yield "unverified", f"commitments by the {manifest.commitments_by}"
+    yield "unverified", f"made with zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"
     for name, circuit in manifest.circuits.items():
-        yield name, f"{circuit.gates:,} gates, circuit {circuit.crate}"
+        yield "unverified", f"{circuit.gates:,} gates of {name} ({circuit.crate})"
+    for name, seconds in manifest.seconds.items():
+        yield "unverified", f"{seconds:.3f} s of {name}"

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from zkkrum.cli.console import (
-    cell,
+    as_text,
     existing_file,
     existing_folder,
     jobs_option,
@@ -128,7 +128,7 @@ def aggregate(
         return
     print_verification(found, bundle, False)
     if left:
-        tell(f"Buffers, as they were: {', '.join(left)}")
+        tell(f"Buffers, as they were: {', '.join(map(repr, left))}")
     if not bound:
         tell(
             "The round's subject does not name this model: that the mean belongs on it is your own knowledge."
@@ -223,7 +223,7 @@ def print_audit(
     for row in found.rounds:
         if row.state is State.VERIFIED and row.round:
             verdict = "[red]flagged[/]" if row.flagged else "unattributed" if row.malicious else "[green]honest[/]"
-            who = cell(_some(row.flagged)) or "-"
+            who = as_text(_some(row.flagged) or "-")
             n, accepted = str(row.round.params.n), str(len(row.accepted))
             table.add_row(str(row.number), n, who, accepted, verdict, f"{row.seconds:.2f}")
         else:
@@ -262,4 +262,4 @@ def print_audit(
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

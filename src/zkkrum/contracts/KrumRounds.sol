@@ -13,8 +13,8 @@ import {IVerifier} from "./IVerifier.sol";
 /// chain. A flag says that a client was flagged under the stated rule, never that malice was proved.
 /// @dev Bound at construction to the verifiers of one shape and to the circuit constants they were rendered for. Nothing
 /// checks that they belong together but the tool that writes all of them (`zkkrum export`, re-checked by `zkkrum export
-/// --check`). Clients are numbered from 0 in roster order; bit i of a bitmap is client i. The specification is the
-/// project's docs/protocol.md, "On chain".
+/// --check`). Clients are numbered from 0 in roster order; bit i of a bitmap is client i. Specification: docs/protocol.md and
+/// docs/onchain.md of zkkrum.
 contract KrumRounds {
     // ---------------------------------------------------------------------------------------------------------- types
 

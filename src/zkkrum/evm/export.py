@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.claims import ClaimState, first_missing
-from zkkrum.evm.evidence import evidence_of
+from zkkrum.evm.evidence import FILE_BYTES_MAX, evidence_of
 from zkkrum.evm.gas import batch_size, gas_of
 from zkkrum.evm.rehearsal import is_bound, rehearse
 from zkkrum.evm.rounds import DEFAULT_SCHEDULE
@@ -266,7 +266,9 @@ def _of_bundle(
     calls = told.calls(batch_size(p), start)
     files, planned = _plan(told, rendered.contracts, calls)
     files |= _named_inputs(told, commitments)
-    files |= {f"{BUNDLE}/{name}": read_file(path / name) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))}
+    files |= {
+        f"{BUNDLE}/{name}": read_file(path, name, FILE_BYTES_MAX) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))
+    }
     if told.public is None:
         [(_, proof, words)] = told.questions(commitments)
         files["verify.hex"] = _hex(encode_call(rendered.contracts["IVerifier"].selectors["verify"], proof, words))
@@ -326,7 +328,7 @@ def export_bundle(
         raise InputError(f"{path}: refusing to export a bundle that does not verify: {checked.reason}")
     p = checked.round.params
     start, claim = first_missing(evidence_of(path, checked), state) if state else (None, "")
-    keys = {name: read_file(path / name) for name in Form.of(p).circuits(p)}
+    keys = {name: read_file(path, name, FILE_BYTES_MAX) for name in Form.of(p).circuits(p)}
     rendered = _render(p, keys, tools, optimized=optimized, fresh=False)
     more, planned, told, calls = _of_bundle(path, checked, rendered, start)
     measured: list[int] = []
@@ -353,7 +355,7 @@ def _write(out: Path, files: Files) -> None:
 def _is_export(folder: Path) -> bool:
     """Tell whether a folder is an export and nothing more, so that it may be replaced."""
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
+        manifest = ExportManifest.model_validate_json(read_file(folder, MANIFEST, FILE_BYTES_MAX))
     except (OSError, ValueError):
         return False
     return _present(folder) <= {MANIFEST, *manifest.files}
@@ -380,7 +382,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         If the folder is not an export.
     """
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
+        manifest = ExportManifest.model_validate_json(read_file(folder, MANIFEST, FILE_BYTES_MAX))
     except OSError as error:
         raise InputError(f"{folder}: not an export: {MANIFEST}: {error.strerror}") from error
     except ValidationError as error:
@@ -392,14 +394,12 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
     for file, circuit in form.circuits(params).items():
         shown = f"keys/{names[file]}.vk"
         try:
-            keys[file] = read_file(folder / shown)
+            keys[file] = read_file(folder, shown, FILE_BYTES_MAX)
         except OSError as error:
             return [f"{shown}: {error.strerror}"]
         if hashlib.sha256(keys[file]).hexdigest() != expected_key_hash(circuit, gates[file], tools):
             return [f"{shown}: not the verification key of these parameters, so the verifier is not theirs either"]
-    optimized = manifest.verifier == "optimized"
-    rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
-    expected = rendered.files
+    checked: Verification | None = None
     if (bundle := folder / BUNDLE).is_dir():
         try:
             checked = verify(bundle, tools)
@@ -409,11 +409,13 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
             return [f"{BUNDLE}: {checked.reason}"]
         if checked.round.params != params:
             return [f"{BUNDLE}: of other parameters than the export"]
-        if manifest.start is not None and not (form is Form.SHARDED and 0 <= manifest.start <= params.chunks):
-            return [f"{MANIFEST}: start: {manifest.start} is no shard of this round"]
+    if manifest.start is not None and not (checked and form is Form.SHARDED and 0 <= manifest.start <= params.chunks):
+        return [f"{MANIFEST}: start: {manifest.start} is no shard of this round"]
+    optimized = manifest.verifier == "optimized"
+    rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
+    expected = rendered.files
+    if checked:
         expected |= _of_bundle(bundle, checked, rendered, manifest.start)[0]
-    elif manifest.start is not None:
-        return [f"{MANIFEST}: start: there is no bundle"]
     expected[MANIFEST] = _manifest(params, expected, rendered.sizes, optimized, manifest.start)
     return _compare(folder, expected)
 
@@ -428,7 +430,7 @@ def _compare(folder: Path, expected: Files) -> list[str]:
             differences.append(f"{shown}: missing")
         else:
             try:
-                if read_file(folder / name) != expected[name]:
+                if read_file(folder, name, FILE_BYTES_MAX) != expected[name]:
                     differences.append(f"{shown}: differs from what this zkkrum renders")
             except OSError as error:
                 differences.append(f"{shown}: {error.strerror}")

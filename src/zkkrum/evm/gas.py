@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from zkkrum.evm.transactions import ENVELOPE_BYTES, TRANSACTION_BYTES, TRANSACTION_GAS, Call
-from zkkrum.proof.estimate import proof_bytes
 from zkkrum.proof.form import VK, Form, shard_key
 from zkkrum.protocol import forecast as circuits
 from zkkrum.protocol.params import Params
-from zkkrum.toolchain import points_for
+from zkkrum.toolchain import points_for, proof_bytes
 
 TRANSACTION = 21_000
 ZERO_BYTE, OTHER_BYTE = 4, 16

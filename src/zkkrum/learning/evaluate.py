@@ -390,11 +390,10 @@ def percent(rate: float | None) -> str:
     """
     if rate is None:
         return "-"
-    if 0 < rate < 0.005:
+    text = f"{100 * rate:.0f}"
+    if text == "0" and rate > 0:
         return "<1"
-    if 0.995 <= rate < 1:
-        return ">99"
-    return f"{100 * rate:.0f}"
+    return ">99" if text == "100" and rate < 1 else text
 
 
 def to_markdown(cells: Sequence[Cell]) -> str:

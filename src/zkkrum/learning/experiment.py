@@ -371,7 +371,7 @@ def plot(setup: Setup, result: Result) -> bytes:
     figure.suptitle(f"Digits, {setup.clients} clients ({split}), {setup.attackers} of them attack, d = {setup.d}")
     figure.supylabel("test accuracy, %")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 6), frameon=False, fontsize=9)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize=9)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()

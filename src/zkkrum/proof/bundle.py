@@ -9,31 +9,33 @@ A bundle is a folder with ``manifest.json``, ``proof``, ``public_inputs`` and ``
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from zkkrum.errors import InputError
 from zkkrum.files import explained
-from zkkrum.proof.form import MANIFEST, Form
+from zkkrum.proof.form import MANIFEST, SHARDS, Form
 from zkkrum.proof.statement import Words
 from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
-from zkkrum.rounds.roundfile import RoundFile, Strict, first_problem
+from zkkrum.rounds.foreign import entries_inside, open_inside, parse_json, read_all
+from zkkrum.rounds.roundfile import RoundFile, Strict, parse_model
 from zkkrum.toolchain import PAIR
 from zkkrum.version import __version__
 
 FORMAT = "zkkrum-bundle-2"
 
 FILE_BYTES_MAX = 64 * 2**20
-"""No file of a bundle is larger; the manifest of 10^5 shards has some 30 MB."""
+"""No file of a bundle, or of what is made from one, is larger; `zkkrum.proof.verify` knows their sizes exactly."""
+MANIFEST_BYTES = 2 * 2**20
+"""No manifest of one circuit is larger, with the longest ids of the largest roster."""
+MANIFEST_BYTES_OF_A_FILE = 256
+"""What each file in ``shards/`` adds at most: its name, a hash, and what JSON puts around them."""
 
 
 # The manifest
@@ -87,6 +89,16 @@ class Manifest(Strict):
     circuits: dict[str, CircuitEntry]
     files: dict[str, str]
     seconds: dict[str, float] = Field(strict=False)
+
+    @property
+    def unverified(self) -> dict[str, Any]:
+        """What nothing can verify: the maker's own word on who committed, times, gates and versions."""
+        return {
+            "commitments_by": self.commitments_by,
+            "seconds": self.seconds,
+            "gates": {name: circuit.gates for name, circuit in self.circuits.items()},
+            "versions": {"zkkrum": self.zkkrum, "noir": self.noir, "bb": self.bb},
+        }
 
     @classmethod
     def describe(
@@ -142,13 +154,10 @@ def write(folder: Path, manifest: Manifest, files: Mapping[str, bytes]) -> None:
             (folder / name).write_bytes(data)
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file that may come from anybody: a plain one, of a size a bundle's can have (`OSError` otherwise)."""
-    if not path.is_file():
-        raise OSError(errno.ENOENT, "Not a plain file" if path.exists() else os.strerror(errno.ENOENT))
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise OSError(errno.EFBIG, "Too large for a file of a bundle")
-    return path.read_bytes()
+def read_file(path: Path, most: int = FILE_BYTES_MAX) -> bytes:
+    """Read a file that may come from anybody: a plain one, no link, not too large (`OSError` otherwise)."""
+    with open_inside(path.parent, path.name) as file:
+        return read_all(file, most)
 
 
 def is_bundle(path: Path) -> bool:
@@ -172,20 +181,22 @@ def read_manifest(path: Path) -> Manifest:
         If it is not a manifest, with what is wrong.
     """
     try:
-        data = read_file(path / MANIFEST)
+        most = MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * entries_inside(path, SHARDS)
+        data = read_file(path / MANIFEST, most)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
-    try:
-        older = json.loads(data).get("format")
-    except (ValueError, AttributeError, RecursionError):
-        older = None
-    if older == "zkkrum-bundle-1":
+    if _format(data) == "zkkrum-bundle-1":
         raise InputError(
             f"{path}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies "
             f"protocol 2 ({FORMAT})",
             "verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity",
         )
+    return parse_model(Manifest, data)
+
+
+def _format(data: bytes) -> object:
     try:
-        return Manifest.model_validate_json(data)
-    except ValidationError as error:
-        raise ValueError(first_problem(error)) from error
+        found = parse_json(data)
+    except ValueError:
+        return None
+    return found.get("format") if isinstance(found, dict) else None

@@ -1,7 +1,7 @@
 """What a round will take, before anything runs: circuits, points, memory, time, sizes.
 
 Must not know tools. Gate counts are forecasts (`zkkrum.protocol.forecast`); times are those of
-the machine in the README.
+the machine in docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from zkkrum.proof.form import VK, VK_LAST, VK_SHARD, Form, why
 from zkkrum.proof.jobs import JOB_MEGABYTES
 from zkkrum.protocol import forecast as gates
 from zkkrum.protocol.params import Params
-from zkkrum.toolchain import points_for
+from zkkrum.toolchain import points_for, proof_bytes
 
 SHARD_CORE_SECONDS = 39e-6
 """A gate of a shard on one core, witness included; cores prove different shards (measured: 17.5 µs on two)."""
@@ -55,11 +55,6 @@ class Estimate:
     seconds: float
     time_class: str
     proof_bytes: int
-
-
-def proof_bytes(points: int) -> int:
-    """Return the size of one proof for a circuit of that many rows (zero-knowledge UltraHonk, evm target)."""
-    return 2624 + 384 * (points.bit_length() - 1)
 
 
 def time_class(seconds: float) -> str:

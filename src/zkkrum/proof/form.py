@@ -14,7 +14,7 @@ from zkkrum.protocol import forecast
 from zkkrum.protocol.params import Params
 
 MANIFEST, PROOF, PUBLIC_INPUTS, VK = "manifest.json", "proof", "public_inputs", "vk"
-VK_SHARD, VK_LAST = "vk.shard", "vk.last"
+VK_SHARD, VK_LAST, SHARDS = "vk.shard", "vk.last", "shards"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,13 @@ class Form(str, Enum):
         """Return how many proofs a bundle of this form has."""
         return 1 if self is Form.ROUND else params.chunks + 1
 
+    def words(self, params: Params, part: Part) -> int:
+        """Return how many field elements are the public inputs of a proof of a bundle of this form."""
+        n = params.n
+        if self is Form.ROUND:
+            return n + 5
+        return n + 6 if part == TOP else 2 * n + 4
+
     def files(self, params: Params) -> list[str]:
         """Return every file of a bundle of this form but the manifest."""
         names = [name for part in self.parts(params) for name in (part.proof, part.public_inputs)]
@@ -102,7 +109,7 @@ def shard_part(params: Params, t: int) -> Part:
 
 def shard_files(t: int) -> tuple[str, str]:
     """Return the names of a shard's proof and public inputs."""
-    return f"shards/{t:05d}.proof", f"shards/{t:05d}.public_inputs"
+    return f"{SHARDS}/{t:05d}.proof", f"{SHARDS}/{t:05d}.public_inputs"
 
 
 def why(params: Params) -> str:

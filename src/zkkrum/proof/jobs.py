@@ -7,6 +7,7 @@ compiles the circuit into its own cache, and returns bytes.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import secrets
 import shutil
@@ -154,31 +155,66 @@ def local_executor(jobs: int) -> Iterator[Executor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def require_private(address: str, insecure: bool = False) -> None:
+    """Raise `InputError` unless what is sent to an address stays private: a job carries clients' openings.
+
+    Parameters
+    ----------
+    address
+        Of a Dask scheduler or worker, such as ``tls://10.0.0.1:8786``.
+    insecure
+        Send it in the clear all the same.
+    """
+    scheme, _, rest = address.rpartition("://")
+    host = rest.rpartition("@")[2].split("/")[0].rpartition(":")[0] or rest
+    host = host.strip("[]").split("%")[0]
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    if not (insecure or here or scheme in ("tls", "wss", "inproc")):
+        raise InputError(
+            f"Dask at {address}: openings of clients would travel there in the clear",
+            "use tls:// (Dask's configuration has the certificates), or on a network you trust --insecure-scheduler",
+        )
+
+
 @contextlib.contextmanager
-def dask_executor(address: str) -> Iterator[tuple[Executor, int]]:
+def dask_executor(address: str, insecure: bool = False) -> Iterator[tuple[Executor, int]]:
     """Give the executor of an existing Dask cluster (extra ``zkkrum[dask]``) and how many proofs it runs at once.
 
     Workers that declare the resource ``proof`` (``dask worker --resources proof=2``) run as many proofs at once;
     where none does, the cluster's threads decide.
 
+    Parameters
+    ----------
+    address
+        Of the scheduler.
+    insecure
+        Whether openings may travel in the clear to a scheduler or workers elsewhere (`require_private`).
+
     Raises
     ------
     InputError
-        If no scheduler answers at ``address``, or it has no workers.
+        If no scheduler answers at ``address``, it has no workers, or openings would travel in the clear.
     ToolMissingError
         If Dask is not installed.
     ResourceError
         If scheduler or workers are lost for good.
     """
+    require_private(address, insecure)
     distributed = require("distributed", "dask")
     try:
         client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}", "start one with `dask scheduler`") from error
     with client:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        found = client.scheduler_info(n_workers=-1)["workers"]
+        workers = found.values()
         if not workers:
             raise InputError(f"the Dask scheduler at {address} has no workers", "start some with `dask worker`")
+        for worker in found:
+            require_private(worker, insecure)
         slots = sum(int(w.get("resources", {}).get("proof", 0)) for w in workers)
         options: dict[str, Any] = {"resources": {"proof": 1}} if slots else {}
         # A worker that dies costs no retry: the scheduler hands its jobs to others.

@@ -142,7 +142,7 @@ def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Pr
     round = load_round(home.round_file)
     commitments = load_commitments(home.commitments, round)
     openings = home.load_openings(round)
-    updates = home.load_updates(round.roster)
+    updates = home.load_updates(round.roster, round.params.d)
     material = Material.of_openings(round, openings, hash, by_clients=True, updates=updates, progress=progress)
     material.check_published(commitments)
     for opening, update in zip(openings, updates or [], strict=False):
@@ -169,9 +169,9 @@ def _commit_here(home: RoundDirectory, hash: Hash, terms: Terms, progress: Progr
     """Quantize and commit raw updates on the spot: the commitments are the server's own."""
     if not home.updates.is_dir():
         raise InputError(f"{home.path}: expected openings/ or updates/, found neither")
-    stated = load_round(home.round_file) if home.round_file.is_file() else None
+    stated = load_round(home.round_file) if home.round_file.exists() else None
     roster = stated.roster if stated else clients_of_updates(home.updates)
-    updates = home.load_updates(roster)
+    updates = home.load_updates(roster, stated.params.d if stated else None)
     assert updates is not None
     check_same_layout(updates)
     round = stated or open_round(

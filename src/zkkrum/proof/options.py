@@ -15,6 +15,8 @@ class ProveOptions:
         Proofs at once; by default from cores and memory.
     scheduler
         Address of a Dask scheduler that runs the shards instead of this machine.
+    insecure_scheduler
+        Whether openings may travel in the clear to a scheduler or workers elsewhere.
     resume, restart
         Finish, or throw away, what an interrupted run left beside the bundle.
     keep
@@ -23,6 +25,7 @@ class ProveOptions:
 
     jobs: int | None = None
     scheduler: str | None = None
+    insecure_scheduler: bool = False
     resume: bool = False
     restart: bool = False
     keep: bool = False

@@ -78,7 +78,7 @@ def prove_shards(
         build(circuit, tools)
     executor: Executor
     if options.scheduler:
-        with dask_executor(options.scheduler) as (executor, at_once):
+        with dask_executor(options.scheduler, options.insecure_scheduler) as (executor, at_once):
             run_all(all_jobs(1), executor, run_job, at_once, finished)
     else:
         at_once = options.jobs or default_jobs(len(missing) + 1)

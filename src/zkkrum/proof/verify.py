@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from zkkrum.errors import InputError
 from zkkrum.progress import Progress, silent
-from zkkrum.proof.bundle import Manifest, read_file, read_manifest
+from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import PUBLIC_INPUTS, Form, Part, shard_part
 from zkkrum.proof.keys import expected_key_hash
 from zkkrum.proof.statement import (
@@ -31,11 +33,15 @@ from zkkrum.protocol.challenge import FIRST_LINK
 from zkkrum.protocol.commitment import chain, statement
 from zkkrum.protocol.field import from_bytes, to_hex
 from zkkrum.protocol.krum import Verdict
-from zkkrum.protocol.params import Round
+from zkkrum.protocol.params import N_MAX, Params, Round
 from zkkrum.rounds.aggregate import AggregateFile, load_aggregate
 from zkkrum.rounds.directory import read_commitments
+from zkkrum.rounds.foreign import open_inside, read_all, size_of
 from zkkrum.rounds.roundfile import load_round, parse_bytes
-from zkkrum.toolchain import Toolchain
+from zkkrum.toolchain import KEY_BYTES, Toolchain, proof_bytes, rows_of
+
+PART_BYTES_MAX = max(KEY_BYTES, proof_bytes(2**31), 32 * (2 * N_MAX + 4))
+"""No file of a bundle but the manifest is larger; each one's own size is known exactly."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,10 @@ class Verification:
         What was proved, in words; empty where nothing was.
     round, verdict, form, aggregate
         What was proved; ``aggregate`` is A.
-    commitments_by
-        Who committed, by the bundle's own word.
-    commitments_compared, round_compared
-        Whether an outside source was compared; without both, the bundle is only consistent with itself.
+    commitments, round_file, aggregate_file
+        The outside sources that were compared; without the first two, the bundle is only consistent with itself.
+    claims
+        What the bundle says of itself and nothing can verify: who committed, times, gates, versions.
     opened
         The aggregate's file, where one was given and is what A commits to; without it nothing is known of any model.
         Its layout is the sender's word: what binds tensors is the round's subject.
@@ -65,16 +71,38 @@ class Verification:
     round: Round | None = None
     verdict: Verdict | None = None
     form: Form | None = None
-    commitments_by: str = ""
     aggregate: bytes = b""
-    commitments_compared: bool = False
-    round_compared: bool = False
+    commitments: Path | None = None
+    round_file: Path | None = None
+    aggregate_file: Path | None = None
     opened: AggregateFile | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def commitments_by(self) -> str:
+        """Who committed, by the bundle's own word."""
+        return str(self.claims.get("commitments_by", ""))
+
+    @property
+    def commitments_compared(self) -> bool:
+        """Whether the commitments were compared with those that the clients published."""
+        return self.commitments is not None
+
+    @property
+    def round_compared(self) -> bool:
+        """Whether parameters and roster were compared with those that were published."""
+        return self.round_file is not None
 
     @property
     def aggregate_compared(self) -> bool:
         """Whether (S, σ) was compared with A."""
         return self.opened is not None
+
+    @property
+    def not_compared(self) -> tuple[str, ...]:
+        """What a strict verifier must compare with an outside source, and nobody did."""
+        compared = (("commitments", self.commitments_compared), ("round", self.round_compared))
+        return tuple(name for name, done in compared if not done)
 
 
 class _Rejected(Exception):
@@ -128,10 +156,11 @@ def verify(
             _same_round(claim.round, load_round(round_file), round_file)
         if commitments:
             _same_commitments(claim, commitments)
-        data = _read_files(path, claimed, claim.round)
+        files = _files(path, claimed, claim.round)
+        data = _read_known(files, claim.round.params)
         _check_words(claimed, claim, data)
         _check_keys(form, claim.round, data, tools, rebuild, progress)
-        _check_proofs(form, claim.round, data, tools, jobs, progress)
+        _check_proofs(form, claim.round, files, data, tools, jobs, progress)
         opened = _open_aggregate(claim, aggregate, tools) if aggregate else None
         if expect and claim.verdict.malicious != (expect == "malicious"):
             raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
@@ -144,10 +173,11 @@ def verify(
         verdict=claim.verdict,
         form=form,
         aggregate=claim.aggregate,
-        commitments_by=claimed.commitments_by,
-        commitments_compared=commitments is not None,
-        round_compared=round_file is not None,
+        commitments=commitments,
+        round_file=round_file,
+        aggregate_file=aggregate,
         opened=opened,
+        claims=claimed.unverified,
     )
 
 
@@ -223,8 +253,41 @@ def _same_commitments(claim: _Claim, folder: Path) -> None:
             raise _Rejected(f"commitment of {client!r}: the bundle's is not the one in {folder}")
 
 
-def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]:
-    """Read exactly the files this form has, and compare them with the manifest's hashes."""
+@dataclass(frozen=True)
+class _Files:
+    """The files of a bundle, each of exactly the size it must have and with the hash that the manifest gives it."""
+
+    path: Path
+    hashes: Mapping[str, str]
+
+    def look(self, name: str, most: int) -> None:
+        """See that a file is there and not too large, without reading it."""
+        with self._explained(name), open_inside(self.path, name) as file:
+            if (size := size_of(file)) > most:
+                raise _Rejected(f"{name}: expected at most {most:,} bytes, found {size:,}")
+
+    def read(self, name: str, size: int) -> bytes:
+        """Read a file."""
+        with self._explained(name), open_inside(self.path, name) as file:
+            if (found := size_of(file)) != size:
+                raise _Rejected(f"{name}: expected {size:,} bytes, found {found:,}")
+            data = read_all(file, size)
+        if hashlib.sha256(data).hexdigest() != self.hashes[name]:
+            raise _Rejected(f"{name}: its hash is not the one in the manifest")
+        return data
+
+    @contextmanager
+    def _explained(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):  # nothing is refuted where nothing can be read
+                raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
+            raise _Rejected(f"{name}: {error.strerror}") from error
+
+
+def _files(path: Path, claimed: Manifest, round: Round) -> _Files:
+    """See that a bundle has exactly the files of its form, none larger than it can be."""
     p = round.params
     form = Form.of(p)
     if form is Form.SHARDED:
@@ -239,17 +302,18 @@ def _read_files(path: Path, claimed: Manifest, round: Round) -> dict[str, bytes]
         name = min(different)
         shown = name if name.isprintable() else ascii(name)
         raise _Rejected(f"manifest: {shown} is {'missing' if name in wanted else 'not a file of this form'}")
-    data = {}
+    files = _Files(path, claimed.files)
     for name in wanted:
-        try:
-            data[name] = read_file(path / name)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):  # nothing is refuted where nothing can be read
-                raise InputError(f"{path / name}: cannot be read: {error.strerror}") from error
-            raise _Rejected(f"{name}: {error.strerror}") from error
-        if hashlib.sha256(data[name]).hexdigest() != claimed.files[name]:
-            raise _Rejected(f"{name}: its hash is not the one in the manifest")
-    return data
+        files.look(name, PART_BYTES_MAX)
+    return files
+
+
+def _read_known(files: _Files, params: Params) -> dict[str, bytes]:
+    """Read keys and public inputs, whose sizes are known; those of the proofs follow from the keys."""
+    form = Form.of(params)
+    keys = {name: files.read(name, KEY_BYTES) for name in form.circuits(params)}
+    parts = form.parts(params)
+    return keys | {part.public_inputs: files.read(part.public_inputs, 32 * form.words(params, part)) for part in parts}
 
 
 def _check_words(claimed: Manifest, claim: _Claim, data: Mapping[str, bytes]) -> None:
@@ -322,13 +386,20 @@ def _check_keys(
 
 
 def _check_proofs(
-    form: Form, round: Round, data: Mapping[str, bytes], tools: Toolchain, jobs: int, progress: Progress
+    form: Form,
+    round: Round,
+    files: _Files,
+    data: Mapping[str, bytes],
+    tools: Toolchain,
+    jobs: int,
+    progress: Progress,
 ) -> None:
-    """Run bb on every proof under the key that belongs to it."""
+    """Run bb on every proof, read when its turn comes, under the key that belongs to it."""
     work = list(form.parts(round.params))
 
     def holds(part: Part) -> bool:
-        return tools.bb.verify(data[part.key], data[part.proof], data[part.public_inputs])
+        proof = files.read(part.proof, proof_bytes(rows_of(data[part.key])))
+        return tools.bb.verify(data[part.key], proof, data[part.public_inputs])
 
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         for done, (part, ok) in enumerate(zip(work, pool.map(holds, work), strict=True), start=1):

@@ -153,7 +153,7 @@ def load_unfinished(directory: Path, bundle: Path, hash: Hash) -> Material | Non
     if not work.round.openings.is_dir() or not work.state.is_file():
         return None
     material = load(work.round.path, hash)
-    updates = RoundDirectory(directory).load_updates(material.round.roster)
+    updates = RoundDirectory(directory).load_updates(material.round.roster, material.round.params.d)
     for opening, update in zip(material.openings, updates or [], strict=False):
         check_same_as_update(material.round, opening, update)
     return replace(material, by_clients=False, updates=updates)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -26,6 +27,18 @@ D_MAX = 2**31 - 1
 DISTANCE_BITS_MAX = 63
 ID_BYTES_MAX = 200
 """Longest client id in UTF-8: it names files."""
+INVISIBLE = (
+    (0x034F, 0x034F),
+    (0x115F, 0x1160),
+    (0x17B4, 0x17B5),
+    (0x180B, 0x180F),
+    (0x2800, 0x2800),
+    (0x3164, 0x3164),
+    (0xFE00, 0xFE0F),
+    (0xFFA0, 0xFFA0),
+    (0xE0100, 0xE01EF),
+)
+"""First and last of the characters that count as printable and show nothing: joiners, fillers, variation selectors."""
 MAD_N_MIN = 5
 
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?|[0-9]{1,10}/0*[1-9][0-9]{0,9}")
@@ -257,16 +270,44 @@ class Params:
 
 
 def check_client_id(client: str) -> None:
-    """Raise `InputError` unless an id can name a file and be printed on a line."""
+    """Raise `InputError` unless an id can name a file, be printed on a line, and be read there for what it is.
+
+    Printable leaves out control, format (of direction, too), private and unassigned characters and surrogates, and
+    every separator but the space. Everything else may stand in an id: whoever prints one quotes it.
+    """
     try:
         size = len(client.encode())
     except UnicodeEncodeError:
         size = 0
-    if not (0 < size <= ID_BYTES_MAX and client.isprintable()) or client[0] == "." or set(client) & set("/\\"):
+    readable = 0 < size <= ID_BYTES_MAX and client.isprintable() and client[0] not in ". " and client[-1] != " "
+    if not readable or set(client) & set("/\\") or any(map(_invisible, client)):
         raise InputError(
-            f"roster: {client!a} is not usable as a file name and in a sentence: expected 1 to {ID_BYTES_MAX} bytes of "
-            "printable UTF-8 without slashes, not starting with a dot"
+            f"roster: {client[:ID_BYTES_MAX]!a} is not usable as a file name and in a sentence: expected 1 to "
+            f"{ID_BYTES_MAX} bytes of printable and visible UTF-8 without slashes, not starting with a dot or a space, "
+            "nor ending with a space"
         )
+    if not unicodedata.is_normalized("NFC", client):
+        raise InputError(
+            f"roster: {client!a} is not in Unicode's normal form C: expected {unicodedata.normalize('NFC', client)!a}"
+        )
+
+
+def _invisible(character: str) -> bool:
+    return any(first <= ord(character) <= last for first, last in INVISIBLE)
+
+
+def folded(client: str) -> str:
+    """Return what two ids of one roster must not share: how they read without regard to case and typography.
+
+    NFKC of the upper case of the lower case of NFKC, which is at least as coarse as Unicode's case folding and which
+    other languages have, too.
+
+    Examples
+    --------
+    >>> folded("Straße") == folded("STRASSE") == folded("ｓｔｒａｓｓｅ")
+    True
+    """
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", client).lower().upper())
 
 
 def client_word(client: str) -> bytes:
@@ -320,12 +361,15 @@ class Round:
             raise InputError(f"clip: expected a finite number > 0, found {self.clip}")
         if len(self.roster) != self.params.n:
             raise InputError(f"roster: expected n = {self.params.n} clients, found {len(self.roster)}")
-        seen: dict[bytes, str] = {}
+        seen: dict[str, str] = {}
         for client in self.roster:
             check_client_id(client)
-            if (word := client_word(client)) in seen:
-                raise InputError(f"roster: clients must be distinct, found {seen[word]!r} and {client!r}")
-            seen[word] = client
+            if (key := folded(client)) in seen:
+                raise InputError(
+                    f"roster: clients must be distinct, whatever the case and form of their letters, found "
+                    f"{seen[key]!a} and {client!a}"
+                )
+            seen[key] = client
         if len(self.round_id) != 32 or len(self.subject) != 32 or len(self.contract) != 20:
             raise InputError("round: expected 32 bytes for id and subject and 20 for the contract address")
         if not 0 <= self.chain_id < 2**256:

@@ -29,10 +29,18 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_visible,
     )
     made.filters["hex"] = hex_of
     made.globals["version"] = __version__
     return made
+
+
+def _visible(value: object) -> object:
+    """Escape, in what is not markup yet, characters that turn or hide text: names may be a stranger's."""
+    if type(value) is not str:
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)
 
 
 def render(page: Page) -> str:
@@ -150,12 +158,12 @@ def _timings(page: Page) -> Iterator[tuple[str, str]]:
     if made is None:
         return
     yield "form", "one circuit" if made.form == "round" else f"{page.round.params.chunks:,} shards and a verdict"
-    yield "committed by", "the clients" if made.commitments_by == "clients" else "the server on their behalf"
-    yield "made with", f"zkkrum {made.zkkrum}, Noir {made.noir}, bb {made.bb}"
+    yield "committed by*", "the clients" if made.commitments_by == "clients" else "the server on their behalf"
+    yield "made with*", f"zkkrum {made.zkkrum}, Noir {made.noir}, bb {made.bb}"
     for name, circuit in made.circuits.items():
-        yield f"gates, {name}", f"{circuit.gates:,}"
+        yield f"gates*, {name}", f"{circuit.gates:,}"
     for name, seconds in made.seconds.items():
-        yield f"time, {name}", f"{seconds:.2f} s"
+        yield f"time*, {name}", f"{seconds:.2f} s"
 
 
 def _reasons(round: Round, private: Private) -> dict[str, Any]:

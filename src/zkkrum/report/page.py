@@ -48,15 +48,6 @@ class Private:
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What came from outside of a bundle, for its verification to compare with."""
-
-    commitments: Path | None = None
-    round_file: Path | None = None
-    aggregate: Path | None = None
-
-
-@dataclass(frozen=True)
 class Comparison:
     """One thing that a page says of a bundle's proof; ``source`` is None where nothing was compared."""
 
@@ -98,7 +89,7 @@ class Page:
     private: Private | None = None
 
 
-def of_path(path: Path, answer: Verification | None = None, sources: Sources | None = None) -> Page:
+def of_path(path: Path, answer: Verification | None = None) -> Page:
     """Read a round directory or a bundle.
 
     Parameters
@@ -107,8 +98,6 @@ def of_path(path: Path, answer: Verification | None = None, sources: Sources | N
         A folder with ``round.toml``, or with ``manifest.json``.
     answer
         For a bundle: what a verification just answered, a yes; None where none was made.
-    sources
-        What that verification compared the bundle with.
 
     Raises
     ------
@@ -116,7 +105,7 @@ def of_path(path: Path, answer: Verification | None = None, sources: Sources | N
         If it is neither, or something in it is damaged.
     """
     if (path / MANIFEST).is_file():
-        return _of_bundle(path, answer, sources or Sources())
+        return _of_bundle(path, answer)
     if RoundDirectory(path).round_file.is_file():
         return _of_round(path)
     raise InputError(
@@ -124,7 +113,7 @@ def of_path(path: Path, answer: Verification | None = None, sources: Sources | N
     )
 
 
-def _of_bundle(path: Path, answer: Verification | None, sources: Sources) -> Page:
+def _of_bundle(path: Path, answer: Verification | None) -> Page:
     manifest, title = _manifest(path), path.resolve().name
     if answer is None:
         round = manifest.round.round()
@@ -147,33 +136,33 @@ def _of_bundle(path: Path, answer: Verification | None, sources: Sources) -> Pag
         "The proof was verified when this page was made: the verdict is the one that these rules give on the updates "
         "behind these commitments, whatever you think of it.",
         answer.statement,
-        tuple(_comparisons(answer, sources)),
+        tuple(_comparisons(answer)),
         manifest,
     )
 
 
-def _comparisons(answer: Verification, sources: Sources) -> Sequence[Comparison]:
-    def compared(path: Path | None, yes: bool) -> str | None:
-        return str(path) if yes else None
+def _comparisons(answer: Verification) -> Sequence[Comparison]:
+    def source(path: Path | None) -> str | None:
+        return str(path) if path else None
 
     return (
         Comparison(
             "parameters and roster",
-            compared(sources.round_file, answer.round_compared),
+            source(answer.round_file),
             "they are those that the operator published"
             if answer.round_compared
             else "they are the bundle’s own: compare with the published round.toml (--round)",
         ),
         Comparison(
             "commitments",
-            compared(sources.commitments, answer.commitments_compared),
+            source(answer.commitments),
             "they are those that the clients published"
             if answer.commitments_compared
             else "they are the bundle’s own: compare with what the clients published (--commitments)",
         ),
         Comparison(
             "aggregate",
-            compared(sources.aggregate, answer.aggregate_compared),
+            source(answer.aggregate_file),
             "the sum in this file is what A commits to"
             if answer.aggregate_compared
             else "no model update was checked: compare with the file you were sent (--aggregate)",
@@ -192,7 +181,7 @@ def _of_round(path: Path) -> Page:
     home = RoundDirectory(path)
     round, q = load_past_round(path)
     outcome = Krum(round.params)(q)
-    updates = home.load_updates(round.roster) or []
+    updates = home.load_updates(round.roster, round.params.d) or []
     truth = read_truth(home).byzantine if home.truth.is_file() else None
     private = Private(
         outcome,

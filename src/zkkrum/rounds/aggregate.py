@@ -18,6 +18,7 @@ The mean update is (S - count·2^(bits-1))·Δ / count with Δ = clip / (2^(bits
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +28,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from zkkrum.errors import InputError
 from zkkrum.protocol.aggregate import Aggregate
-from zkkrum.protocol.params import Round
+from zkkrum.protocol.params import D_MAX, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.roundfile import first_problem
-from zkkrum.rounds.tensors import DTYPES, Layout, TensorSpec
+from zkkrum.rounds.tensors import AXES_MAX, DTYPES, Layout, TensorSpec
 
 MODE = 0o600
 """Only the roster should have it: with one accepted client the sum is that client's update."""
@@ -105,7 +106,7 @@ def load_aggregate(path: Path, round: Round) -> AggregateFile:
     for name, ours, theirs in (("bits", found.b, p.b), ("clip", found.clip, round.clip)):
         if ours != theirs:
             raise InputError(f"{path}: {name}: expected the round's {theirs}, found {ours}")
-    sizes = [int(np.prod(spec.shape, dtype=object)) for spec in found.layout]
+    sizes = [math.prod(spec.shape) for spec in found.layout]
     if found.layout and sum(sizes) != p.d:
         raise InputError(f"{path}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
     return found
@@ -116,9 +117,13 @@ def _layout(path: Path, data: bytes) -> Layout:
         found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_json(data))
     except ValidationError as error:
         raise InputError(f"{path}: layout: {first_problem(error)}") from error
-    if any(spec.dtype not in DTYPES or min(spec.shape, default=1) < 0 for spec in found):
+    if not all(spec.dtype in DTYPES and _is_shape(spec.shape) for spec in found):
         raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
-    names = [spec.name.encode(errors="surrogatepass") for spec in found]
+    names = [spec.name.encode() for spec in found]
     if any(after <= before for before, after in pairwise(names)):
         raise InputError(f"{path}: layout: expected names in ascending order, found {ascii(names)[:100]}")
     return found
+
+
+def _is_shape(shape: tuple[int, ...]) -> bool:
+    return len(shape) <= AXES_MAX and all(0 <= x <= D_MAX for x in shape) and math.prod(x or 1 for x in shape) <= D_MAX

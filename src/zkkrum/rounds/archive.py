@@ -6,21 +6,27 @@ Must not know what the arrays mean.
 from __future__ import annotations
 
 import io
-import stat
+import math
+import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
+from zkkrum.rounds.foreign import Sips, open_plain, size_of
 
 HEADER_BYTES_MAX = 4096
-"""No array that zkkrum writes has a longer header."""
+"""No array that is written with NumPy has a longer header."""
+DIRECTORY_BYTES_MAX = 16 * 2**20
+"""No archive has a longer list of its members: some 10^5."""
+DEFLATE_MOST = 1032
+"""How many bytes a byte of deflated data can become."""
 
 
 @dataclass(frozen=True)
@@ -41,67 +47,126 @@ class Expected:
     shape: tuple[int, ...] | None = ()
     size_max: int = 0
 
+    @property
+    def bytes_max(self) -> int:
+        """Size of the largest such array."""
+        count = self.size_max if self.shape is None else math.prod(self.shape)
+        return count * max(np.dtype(name).itemsize for name in self.dtypes)
 
-def read_archive(path: Path, what: str, arrays: Mapping[str, Expected]) -> dict[str, NDArray[Any]]:
+
+def read_archive(path: Path, what: str, arrays: Mapping[str, Expected], who: str = "") -> dict[str, NDArray[Any]]:
     """Read an ``.npz`` that has exactly these arrays.
 
-    Whatever the file claims, no more is unpacked than what is expected, and nothing is unpickled.
+    Whatever the file claims, no more is read or unpacked than what is expected, and nothing is unpickled.
 
     Parameters
     ----------
     what
         What it should be, for messages: ``an opening``.
+    who
+        Whose it is, for messages: ``client 'alice'``.
 
     Raises
     ------
     InputError
         Naming file, array, what was expected and what was found.
     """
+    where = f"{path}: {who}: " if who else f"{path}: "
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise InputError(f"{path}: expected a plain file")
-        with path.open("rb") as data, zipfile.ZipFile(data) as archive:
-            names = sorted(archive.namelist())
-            if names != sorted(f"{name}.npy" for name in arrays):
-                raise InputError(
-                    f"{path}: not {what}: expected arrays {', '.join(sorted(arrays))}, found {_shown(names)}"
-                )
-            return {name: _read_array(archive, name, path, what, expected) for name, expected in arrays.items()}
+        with open_plain(path) as data:
+            most = sum(expected.bytes_max + 2 * HEADER_BYTES_MAX for expected in arrays.values())
+            most += most // 100  # what does not deflate grows a little
+            if (size := size_of(data)) > most:
+                raise InputError(f"{where}not {what}: expected at most {most:,} bytes, found {size:,}")
+            with open_zip(data) as archive:
+                names = sorted(archive.namelist())
+                if names != sorted(f"{name}.npy" for name in arrays):
+                    raise InputError(
+                        f"{where}not {what}: expected arrays {', '.join(sorted(arrays))}, found {_shown(names)}"
+                    )
+                return {
+                    name: _read_array(archive, name, f"{where}not {what}: {name}", expected)
+                    for name, expected in arrays.items()
+                }
     except InputError:
         raise
+    except OSError as error:
+        raise InputError(f"{where}cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile, NumPy and zlib raise many kinds on damaged bytes
-        raise InputError(f"{path}: not {what} that can be read: {error or type(error).__name__}") from error
+        raise InputError(f"{where}not {what} that can be read: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """Return what a parser of foreign bytes complained of, shortly."""
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _shown(names: list[str]) -> str:
-    return ascii(names)[:100]
+    return ascii(names[:10])[:100]
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, path: Path, what: str, expected: Expected) -> NDArray[Any]:
+def open_zip(file: BinaryIO) -> zipfile.ZipFile:
+    """Open an archive of members that are stored or deflated, each of the size it claims or less."""
+    sips = Sips(file, DIRECTORY_BYTES_MAX)
+    archive = zipfile.ZipFile(sips)
+    for member in archive.infolist():
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
+            raise InputError(f"{member.filename[:60]!a}: expected a member that is stored or deflated")
+        if member.file_size > DEFLATE_MOST * (member.compress_size + 1):
+            raise ValueError(f"{member.filename[:60]!a} claims more than it can unpack to")
+    sips.most = size_of(file)
+    return archive
+
+
+def _read_array(archive: zipfile.ZipFile, name: str, what: str, expected: Expected) -> NDArray[Any]:
     with archive.open(f"{name}.npy") as member:
-        shape, fortran, dtype = _header(member)
-        if dtype.hasobject or dtype.name not in expected.dtypes or (fortran and len(shape) > 1):
-            raise InputError(f"{path}: not {what}: {name}: expected {' or '.join(expected.dtypes)}, found {dtype}")
+        header = read_header(member)
+        shape, dtype = header.shape, header.dtype
+        if dtype.hasobject or dtype.name not in expected.dtypes or (header.fortran and len(shape) > 1):
+            raise InputError(f"{what}: expected {' or '.join(expected.dtypes)}, found {dtype}")
         fits = (
             shape == expected.shape if expected.shape is not None else len(shape) == 1 and shape[0] <= expected.size_max
         )
         if not fits:
             wanted = expected.shape if expected.shape is not None else f"at most {expected.size_max} in one dimension"
-            raise InputError(f"{path}: not {what}: {name}: expected shape {wanted}, found {ascii(shape)[:60]}")
-        count = int(np.prod(shape, dtype=np.int64))
-        content = member.read(count * dtype.itemsize)
-        if len(content) != count * dtype.itemsize or member.read(1):
-            raise InputError(f"{path}: not {what}: {name}: its data are not as long as its header says")
-        return np.frombuffer(content, dtype=dtype).reshape(shape)
+            raise InputError(f"{what}: expected shape {wanted}, found {ascii(shape)[:60]}")
+        content = member.read(header.bytes)
+        if len(content) != header.bytes or member.read(1):
+            raise InputError(f"{what}: its data are not as long as its header says")
+        return np.frombuffer(content, dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of an ``.npy``, of bounded length."""
-    version = np.lib.format.read_magic(member)
+@dataclass(frozen=True)
+class Header:
+    """What an ``.npy`` says of its array, before any of it is read."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def read_header(member: IO[bytes]) -> Header:
+    """Read the header of an ``.npy``, of bounded length; `ValueError` and others where it is none."""
+    magic = member.read(len(np.lib.format.MAGIC_PREFIX) + 2)
+    version = np.lib.format.read_magic(io.BytesIO(magic))
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise ValueError(f"a header of version {version}")
+    length = member.read(2 if version == (1, 0) else 4)
+    (size,) = struct.unpack("<H" if version == (1, 0) else "<I", length)
+    if size > HEADER_BYTES_MAX:
+        raise ValueError(f"a header of {size:,} bytes")
+    whole = io.BytesIO(length + member.read(size))
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(member, max_header_size=HEADER_BYTES_MAX)
-    return tuple(int(x) for x in shape), bool(fortran), dtype
+    shape, fortran, dtype = read(whole, max_header_size=HEADER_BYTES_MAX)
+    if any(x < 0 for x in shape):
+        raise ValueError(f"a header with the shape {ascii(shape)[:60]}")
+    return Header(tuple(int(x) for x in shape), bool(fortran), dtype)
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], mode: int) -> None:

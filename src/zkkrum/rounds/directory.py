@@ -11,13 +11,13 @@ Must not know circuits, proofs or who is Byzantine. Layout of a round directory:
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import Field
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
@@ -25,9 +25,14 @@ from zkkrum.protocol.commitment import Opening
 from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
-from zkkrum.rounds.roundfile import Strict, first_problem, parse_bytes, save_round
+from zkkrum.rounds.foreign import read_plain
+from zkkrum.rounds.roundfile import Strict, parse_bytes, parse_model, save_round
 from zkkrum.rounds.tensors import SUFFIXES
-from zkkrum.rounds.updates import Update, load_update
+from zkkrum.rounds.updates import Update, load_update, of_size, read_update_layout, same_layout
+
+COMMITMENT_BYTES_MAX = 2**14
+"""A commitment with the longest id takes a tenth of it."""
+TRUTH_BYTES_MAX = 2**20
 
 
 class CommitmentFile(Strict):
@@ -87,17 +92,27 @@ class RoundDirectory:
         save_opening(sent, opening, round.params.b)
         save_commitment(published, client, round.context, commitment)
 
-    def load_updates(self, roster: Sequence[str]) -> list[Update] | None:
-        """Load every client's raw update in roster order, or None where there is no ``updates/``."""
+    def load_updates(self, roster: Sequence[str], d: int | None = None) -> list[Update] | None:
+        """Load every client's raw update in roster order, or None where there is no ``updates/``.
+
+        Parameters
+        ----------
+        d
+            Coordinates that each must have; where they are not known, all must have the same tensors. Either is
+            looked at before any values are read: one client's file may claim gigabytes.
+        """
         if not self.updates.is_dir():
             return None
         files = _one_file_a_client(self.updates, SUFFIXES, roster)
-        return [load_update(files[client], client) for client in roster]
+        if d is None:
+            layout = same_layout({client: read_update_layout(files[client], client) for client in roster})
+            d = sum(math.prod(spec.shape) for spec in layout)
+        return [load_update(files[client], client, of_size(d)) for client in roster]
 
     def load_openings(self, round: Round) -> list[Opening]:
         """Load every client's opening in roster order, checked against d and b."""
         files = _one_file_a_client(self.openings, (".npz",), round.roster)
-        return [load_opening(files[client], round.params) for client in round.roster]
+        return [load_opening(files[client], round.params, f"client {client!r}") for client in round.roster]
 
 
 def save_committed(
@@ -146,12 +161,12 @@ def _complete(folder: Path, found: Sequence[str], roster: Sequence[str]) -> None
         )
 
 
-def load_opening(path: Path, params: Params) -> Opening:
-    """Read an opening; raises `InputError` naming the file."""
+def load_opening(path: Path, params: Params, who: str = "") -> Opening:
+    """Read an opening; raises `InputError` naming the file, and ``who`` sent it."""
     integers = Expected(("int8", "int16", "int32", "int64"), (params.d,))
-    arrays = read_archive(path, "an opening", {"q": integers, "salt": Expected(("uint8",), (32,))})
+    arrays = read_archive(path, "an opening", {"q": integers, "salt": Expected(("uint8",), (32,))}, who)
     opening = Opening(arrays["q"].astype(np.int64), secret_of(arrays["salt"]))
-    opening.check(params, str(path))
+    opening.check(params, f"{path}: {who}" if who else str(path))
     return opening
 
 
@@ -178,14 +193,18 @@ def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[bytes, b
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     found: dict[str, tuple[Path, bytes, bytes]] = {}
-    for path in sorted(folder.glob("*.json")):
+    paths = sorted(folder.glob("*.json"))
+    if len(paths) > 2 * len(roster):
+        raise InputError(f"{folder}: expected {len(roster)} commitments, found {len(paths)} files")
+    for path in paths:
         try:
-            file = CommitmentFile.model_validate_json(path.read_bytes())
+            file = parse_model(CommitmentFile, read_plain(path, COMMITMENT_BYTES_MAX))
             context = parse_bytes(file.context, 32, "context")
             value = parse_bytes(file.commitment, 32, "commitment")
-        except (ValidationError, InputError) as error:
-            problem = first_problem(error) if isinstance(error, ValidationError) else error.message
-            raise InputError(f"{path}: not a commitment: {problem}") from error
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        except (ValueError, InputError) as error:
+            raise InputError(f"{path}: not a commitment: {error}") from error
         if file.client in found:
             raise InputError(
                 f"{folder}: client {file.client!r} commits twice: {found[file.client][0].name}, {path.name}"
@@ -222,10 +241,19 @@ class Truth:
     seed: int
 
 
+class TruthFile(Strict):
+    """``truth.json``."""
+
+    byzantine: tuple[str, ...] = Field(strict=False)
+    attack: str
+    strength: float | None
+    seed: int
+
+
 def read_truth(home: RoundDirectory) -> Truth:
     """Read ``truth.json`` of a simulated round (`InputError` where there is none)."""
     try:
-        record = json.loads(home.truth.read_text())
-        return Truth(tuple(record["byzantine"]), record["attack"], record["strength"], record["seed"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{home.truth}: not readable: {error}") from error
+        record = parse_model(TruthFile, read_plain(home.truth, TRUTH_BYTES_MAX))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{home.truth}: not readable: {getattr(error, 'strerror', None) or error}") from error
+    return Truth(record.byzantine, record.attack, record.strength, record.seed)

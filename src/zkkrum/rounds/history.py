@@ -36,10 +36,8 @@ def load_past_round(path: Path) -> tuple[Round, Integers]:
     round = load_round(home.round_file)
     if home.openings.is_dir():
         return round, np.stack([opening.q for opening in home.load_openings(round)])
-    updates = home.load_updates(round.roster)
+    updates = home.load_updates(round.roster, round.params.d)
     if updates is None:
         raise InputError(f"{path}: expected openings/ or updates/, found neither")
     check_same_layout(updates)
-    if updates[0].vector.size != round.params.d:
-        raise InputError(f"{path}: expected updates of {round.params.d} values (d), found {updates[0].vector.size}")
     return round, quantize(np.stack([u.vector for u in updates]), round.clip, round.params.b)

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
 from zkkrum.protocol.params import PROTOCOL, Acceptance, Detection, Params, Round, Score, parse_fraction
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from zkkrum.rounds.foreign import parse_json, read_toml
 
 
 def _strict_text(value: object) -> object:
@@ -147,18 +142,32 @@ def first_problem(error: ValidationError) -> str:
     return f"{where if where.isprintable() else ascii(where)}: {first['msg']}"[:300]
 
 
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse_model(model: type[Model], data: bytes) -> Model:
+    """Parse and validate JSON that every parser reads alike; `ValueError`, on one line, for anything else."""
+    try:
+        found = model.model_validate_json(data)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+    parse_json(data)  # a key that stands twice is no problem to pydantic
+    return found
+
+
 def load_round(path: Path) -> Round:
     """Read ``round.toml``; raises `InputError` naming the file and the field."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        return RoundFile.model_validate(data).round()
+        return RoundFile.model_validate(read_toml(path)).round()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file", "a round starts with `zkkrum open` or `zkkrum simulate`") from None
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}") from error
     except InputError as error:
         raise InputError(f"{path}: {error.message}", error.hint) from error
-    except (OSError, ValueError, RecursionError) as error:  # of which TOML's and Unicode's are kinds
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:  # of which TOML's and Unicode's are kinds
         raise InputError(f"{path}: cannot be read as TOML: {error}") from error
 
 

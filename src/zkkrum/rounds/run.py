@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -35,14 +34,10 @@ from zkkrum.errors import InputError
 from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
+from zkkrum.rounds.foreign import read_toml
 from zkkrum.rounds.models import load_model, save_model
 from zkkrum.rounds.roundfile import Strict, first_problem, save_round
 from zkkrum.rounds.tensors import SUFFIXES, Tensors
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class Gap(str, Enum):
@@ -129,10 +124,12 @@ class RunRound:
         if not self.gap_file.exists():
             return None
         try:
-            return GapFile.model_validate(tomllib.loads(self.gap_file.read_text(encoding="utf-8")))
+            return GapFile.model_validate(read_toml(self.gap_file))
         except ValidationError as error:
             raise InputError(f"{self.gap_file}: {first_problem(error)}") from error
-        except (OSError, ValueError, RecursionError) as error:  # of which TOML's and Unicode's are kinds
+        except OSError as error:
+            raise InputError(f"{self.gap_file}: cannot be read: {error.strerror}") from error
+        except ValueError as error:  # of which TOML's and Unicode's are kinds
             raise InputError(f"{self.gap_file}: cannot be read as TOML: {error}") from error
 
     def load_model_after(self) -> dict[str, NDArray[Any]]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from safetensors import deserialize
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
+from zkkrum.rounds.archive import Header, one_line, open_zip, read_header
+from zkkrum.rounds.foreign import open_plain, parse_json, size_of
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -29,6 +33,11 @@ SINGLE = "update"
 BFLOAT16 = np.dtype([("bfloat16", "<u2")])
 """NumPy has no bfloat16: its 16 bits stand in an array with one field of that name. Arrays of ``ml_dtypes.bfloat16``
 are taken for the same."""
+
+HEADER_BYTES_MAX = 16 * 2**20
+"""No ``.safetensors`` has a longer header: some 10^5 tensors."""
+AXES_MAX = 32
+"""No tensor has more: NumPy 1 could not hold it."""
 
 _SAFETENSORS = {
     "F16": np.dtype("<f2"),
@@ -64,10 +73,7 @@ def layout_of(tensors: Tensors) -> Layout:
     >>> [spec.name for spec in layout_of({"b": np.zeros(1), "a": np.zeros(2)})]
     ['a', 'b']
     """
-    return tuple(
-        TensorSpec(name, tensors[name].shape, dtype_name(tensors[name].dtype))
-        for name in sorted(tensors, key=str.encode)
-    )
+    return _sorted(TensorSpec(name, tensor.shape, dtype_name(tensor.dtype)) for name, tensor in tensors.items())
 
 
 def is_buffer(dtype: np.dtype[Any]) -> bool:
@@ -129,20 +135,45 @@ def cut(vector: NDArray[Any], layout: Layout) -> dict[str, NDArray[Any]]:
     }
 
 
-def read_tensors(path: Path, what: str = "") -> dict[str, NDArray[Any]]:
+def read_tensors(
+    path: Path, what: str = "", check: Callable[[Layout], None] = lambda found: None
+) -> dict[str, NDArray[Any]]:
     """Read the tensors of a file; its suffix decides how. An ``.npy`` holds one, named ``update``.
 
     Parameters
     ----------
     what
         What the file is, for messages: ``client 'alice'``.
+    check
+        Is given the layout of all its tensors before any of them is read, and raises `InputError` where it is not
+        the one to expect: a small file may claim, and unpack to, gigabytes.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated, pickled or of another kind.
+        If the file is missing, truncated, pickled or of another kind, or ``check`` refuses it.
     """
-    readers = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+    with _opened(path, what) as found:
+        check(found.layout)
+        return found.load()
+
+
+def read_layout(path: Path, what: str = "") -> Layout:
+    """Read names, shapes and dtypes of a file's tensors, and none of their values; raises as `read_tensors`."""
+    with _opened(path, what) as found:
+        return found.layout
+
+
+class _Found(NamedTuple):
+    """What a file holds by its headers, and how to read it."""
+
+    layout: Layout
+    load: Callable[[], dict[str, NDArray[Any]]]
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[_Found]:
+    readers = {".npy": _open_npy, ".npz": _open_npz, ".safetensors": _open_safetensors}
     where = f"{path}: {what}: " if what else f"{path}: "
     if path.suffix in (".pt", ".pth"):
         raise InputError(
@@ -153,14 +184,18 @@ def read_tensors(path: Path, what: str = "") -> dict[str, NDArray[Any]]:
     if path.suffix not in readers:
         raise InputError(f"{where}expected a file {', '.join(SUFFIXES)}, found {path.suffix!r}")
     try:
-        return readers[path.suffix](path)
+        with open_plain(path) as file:
+            yield readers[path.suffix](file, size_of(file))
     except InputError as error:
         raise InputError(f"{where}{error.message}", error.hint) from error
     except FileNotFoundError as error:
         raise InputError(f"{where}no such file") from error
+    except OSError as error:
+        raise InputError(f"{where}cannot be read: {error.strerror or error}") from error
     except Exception as error:  # parsers of foreign bytes raise anything, tokenize.TokenError and zlib.error included
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{where}not a readable {path.suffix} file: {reason}", "truncated or damaged?") from error
+        raise InputError(
+            f"{where}not a readable {path.suffix} file: {one_line(error)}", "truncated or damaged?"
+        ) from error
 
 
 def conversion(path: Path) -> str:
@@ -172,7 +207,7 @@ def conversion(path: Path) -> str:
     )
 
 
-def save_tensors(path: Path, tensors: Tensors | NDArray[Any]) -> None:
+def save_tensors(path: Path, tensors: Tensors | NDArray[Any], mode: int = 0o644) -> None:
     """Write tensors, or one array, in the format of the suffix; a crash leaves nothing or the whole.
 
     Raises
@@ -180,7 +215,7 @@ def save_tensors(path: Path, tensors: Tensors | NDArray[Any]) -> None:
     InputError
         For an unknown suffix, or several tensors for an ``.npy``.
     """
-    write_whole(path, to_bytes(tensors, path))
+    write_whole(path, to_bytes(tensors, path), mode)
 
 
 def to_bytes(tensors: Tensors | NDArray[Any], path: Path) -> bytes:
@@ -230,46 +265,86 @@ def _safetensors(tensors: Tensors) -> bytes:
     return b"".join((len(text).to_bytes(8, "little"), text, *parts))
 
 
-def _read_array(file: BinaryIO) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
-        if "Object arrays" in str(error):
-            raise InputError("expected an array of floats, found pickled objects; they are never loaded") from error
-        raise
-    if file.read(1):
-        raise ValueError("bytes after the end of the array")
-    return array
+def _spec(name: str, header: Header) -> TensorSpec:
+    if header.dtype.hasobject:
+        raise InputError(f"tensor {name!r}: expected an array of floats, found pickled objects; they are never loaded")
+    return TensorSpec(name, header.shape, dtype_name(header.dtype))
 
 
-def _read_npy(path: Path) -> dict[str, NDArray[Any]]:
-    with path.open("rb") as file:
-        return {SINGLE: _read_array(file)}
+def _read_values(file: IO[bytes], header: Header) -> NDArray[Any]:
+    data = file.read(header.bytes)
+    if len(data) != header.bytes:
+        raise ValueError("truncated")
+    order = "F" if header.fortran else "C"
+    return np.frombuffer(data, dtype=header.dtype).reshape(header.shape, order=order)  # type: ignore[call-overload, no-any-return, unused-ignore]
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    tensors: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            name = member.filename.removesuffix(".npy")
-            if name == member.filename:
-                raise InputError(f"expected only .npy members, found {member.filename!r}")
-            if name in tensors:
-                raise InputError(f"tensor {name!r} stands in it twice")
-            with archive.open(member) as file:
-                try:
-                    tensors[name] = _read_array(file)  # type: ignore[arg-type]
-                except InputError as error:
-                    raise InputError(f"tensor {name!r}: {error.message}") from error
-    return tensors
+def _open_npy(file: BinaryIO, size: int) -> _Found:
+    header = read_header(file)
+    layout = (_spec(SINGLE, header),)
+    if (found := size - file.tell()) != header.bytes:
+        raise ValueError(f"its header says {header.bytes:,} bytes, and {found:,} follow")
+    return _Found(layout, lambda: {SINGLE: _read_values(file, header)})
 
 
-def _read_safetensors(path: Path) -> dict[str, NDArray[Any]]:
-    tensors: dict[str, NDArray[Any]] = {}
-    found: dict[str, Any]
-    for name, found in deserialize(path.read_bytes()):  # type: ignore[no-untyped-call, unused-ignore]
-        if found["dtype"] not in _SAFETENSORS:
-            raise InputError(f"tensor {name!r}: expected dtype {', '.join(DTYPES)}, found {found['dtype']}")
-        dtype = _SAFETENSORS[found["dtype"]]
-        tensors[name] = np.frombuffer(found["data"], dtype=dtype).reshape(found["shape"])
-    return tensors
+def _open_npz(file: BinaryIO, size: int) -> _Found:
+    archive = open_zip(file)
+    headers: dict[str, tuple[zipfile.ZipInfo, Header]] = {}
+    specs = []
+    for member in archive.infolist():
+        name = member.filename.removesuffix(".npy")
+        if name == member.filename:
+            raise InputError(f"expected only .npy members, found {member.filename!r}")
+        if name in headers:
+            raise InputError(f"tensor {name!r} stands in it twice")
+        with archive.open(member) as content:
+            headers[name] = (member, read_header(content))
+            specs.append(_spec(name, headers[name][1]))
+            if member.file_size != content.tell() + headers[name][1].bytes:
+                raise ValueError(f"tensor {name!r} is not as long as its header says")
+
+    def load() -> dict[str, NDArray[Any]]:
+        tensors = {}
+        for name, (member, header) in headers.items():
+            with archive.open(member) as content:
+                read_header(content)
+                tensors[name] = _read_values(content, header)
+                if content.read(1):  # reads to the end, where the checksum is looked at
+                    raise ValueError(f"tensor {name!r} is not as long as its header says")
+        return tensors
+
+    return _Found(_sorted(specs), load)
+
+
+def _open_safetensors(file: BinaryIO, size: int) -> _Found:
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(HEADER_BYTES_MAX, size - 8):
+        raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+    specs, held = [], 0
+    for name, entry in parse_json(file.read(length)).items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _SAFETENSORS:
+            raise InputError(f"tensor {name!r}: expected dtype {', '.join(DTYPES)}, found {entry['dtype']!a:.20}")
+        dtype = _SAFETENSORS[entry["dtype"]]
+        shape = tuple(entry["shape"])
+        if len(shape) > AXES_MAX or not all(type(x) is int and x >= 0 for x in shape):
+            raise ValueError(f"tensor {name!r} has the shape {shape!a:.60}")
+        specs.append(TensorSpec(name, shape, dtype_name(dtype)))
+        held += math.prod(shape) * dtype.itemsize
+    if held != size - 8 - length:
+        raise ValueError(f"its header says {held:,} bytes, and {size - 8 - length:,} follow")
+
+    def load() -> dict[str, NDArray[Any]]:
+        file.seek(0)
+        found: list[tuple[str, Any]] = deserialize(file.read(size))  # type: ignore[no-untyped-call, unused-ignore]
+        return {
+            name: np.frombuffer(held["data"], dtype=_SAFETENSORS[held["dtype"]]).reshape(held["shape"])
+            for name, held in found
+        }
+
+    return _Found(_sorted(specs), load)
+
+
+def _sorted(specs: Iterable[TensorSpec]) -> Layout:
+    return tuple(sorted(specs, key=lambda spec: spec.name.encode()))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,14 @@ from zkkrum.rounds.tensors import (
     is_buffer,
     layout_of,
     narrow,
+    read_layout,
     read_tensors,
     save_tensors,
     widen,
 )
+
+BUFFERS_FREE = 2**17
+"""So many values of buffers may come with an update of any size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +135,7 @@ def unflatten(vector: NDArray[np.floating[Any]], layout: Layout) -> dict[str, ND
     return {spec.name: narrow(parts[spec.name].astype(np.float64), spec.dtype) for spec in layout}
 
 
-def load_update(path: Path, client: str) -> Update:
+def load_update(path: Path, client: str, check: Callable[[Layout], None] = lambda layout: None) -> Update:
     """Load a client's update from ``.npy``, ``.npz`` or ``.safetensors``.
 
     Parameters
@@ -139,24 +144,52 @@ def load_update(path: Path, client: str) -> Update:
         The file; its suffix decides how it is read. An ``.npy`` holds one tensor, named ``update``.
     client
         Whose it is.
+    check
+        Is given the layout of the update before any value is read, and raises `InputError` where it is not the one to
+        expect.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated, pickled or of another kind, or `flatten` refuses its tensors.
+        If the file is missing, truncated, pickled or of another kind, ``check`` refuses it, or `flatten` its tensors.
     """
-    return flatten(read_tensors(path, f"client {client!r}"), client, str(path))
+    tensors = read_tensors(path, f"client {client!r}", lambda found: check(_trained(found)))
+    return flatten(tensors, client, str(path))
+
+
+def read_update_layout(path: Path, client: str) -> Layout:
+    """Read the layout of a client's update, and none of its values; raises as `load_update`."""
+    return _trained(read_layout(path, f"client {client!r}"))
+
+
+def _trained(found: Layout) -> Layout:
+    """Return the floats among tensors; buffers that come with them may be as large, and no larger."""
+    floats = tuple(spec for spec in found if spec.dtype in DTYPES)
+    size, buffers = (sum(math.prod(spec.shape) for spec in specs) for specs in (floats, set(found) - set(floats)))
+    if buffers > size + BUFFERS_FREE:
+        raise InputError(f"expected no more buffers than floats, found {buffers:,} values of them and {size:,} floats")
+    return floats
+
+
+def of_size(d: int) -> Callable[[Layout], None]:
+    """Return a check for `load_update`: the update has d coordinates."""
+
+    def check(layout: Layout) -> None:
+        if (size := sum(math.prod(spec.shape) for spec in layout)) != d:
+            raise InputError(f"expected {d:,} values (d), found {size:,}")
+
+    return check
 
 
 def save_update(path: Path, tensors: Tensors | NDArray[np.floating[Any]]) -> None:
-    """Write tensors, or one array, in the format of the suffix; a crash leaves nothing or the whole.
+    """Write tensors, or one array, in the format of the suffix, readable by its owner alone: a raw update is private.
 
     Raises
     ------
     InputError
         For an unknown suffix, or several tensors for an ``.npy``.
     """
-    save_tensors(path, tensors)
+    save_tensors(path, tensors, 0o600)
 
 
 def layout_hash(layout: Layout, base_model: bytes = b"") -> bytes:
@@ -192,18 +225,23 @@ def check_same_layout(updates: Sequence[Update]) -> Layout:
     InputError
         Naming the first client that differs from the first one, and the tensor.
     """
-    first = updates[0]
-    for update in updates[1:]:
-        if update.layout == first.layout:
+    return same_layout({update.client: update.layout for update in updates})
+
+
+def same_layout(layouts: Mapping[str, Layout]) -> Layout:
+    """Return the layout that all clients' updates share; raises as `check_same_layout`."""
+    (leader, first), *others = layouts.items()
+    for client, layout in others:
+        if layout == first:
             continue
-        ours, theirs = ({s.name: s for s in u.layout} for u in (first, update))
+        ours, theirs = ({spec.name: spec for spec in found} for found in (first, layout))
         name = min((n for n in ours.keys() | theirs.keys() if ours.get(n) != theirs.get(n)), key=str.encode)
         raise InputError(
-            f"client {update.client!r}: tensor {name!r}: expected {_describe(ours.get(name))} as client "
-            f"{first.client!r} has it, found {_describe(theirs.get(name))}",
+            f"client {client!r}: tensor {name!r}: expected {_describe(ours.get(name))} as client "
+            f"{leader!r} has it, found {_describe(theirs.get(name))}",
             "all clients of a round send the same tensors",
         )
-    return first.layout
+    return first
 
 
 def _describe(spec: TensorSpec | None) -> str:

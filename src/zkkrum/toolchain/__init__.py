@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zkkrum.toolchain.bb import Bb, Proof
+from zkkrum.toolchain.bb import KEY_BYTES, Bb, Proof, proof_bytes, rows_of
 from zkkrum.toolchain.cache import cache_dir
 from zkkrum.toolchain.crs import gates_for, look_up, points_available, points_digest, points_for
 from zkkrum.toolchain.doctor import Check, doctor, first_broken
@@ -18,6 +18,7 @@ from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR, Pair
 
 __all__ = [
     "BB_VERSION",
+    "KEY_BYTES",
     "NOIR_VERSION",
     "PAIR",
     "Bb",
@@ -33,7 +34,9 @@ __all__ = [
     "points_available",
     "points_digest",
     "points_for",
+    "proof_bytes",
     "reference_string",
+    "rows_of",
 ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,10 @@ TARGET = "evm"
 KEY_HEADER_WORDS = 3
 KEY_POINTS = 28
 KEY_BYTES = 32 * KEY_HEADER_WORDS + 64 * KEY_POINTS
+LOG_ROWS_END = 32
+"""No circuit has 2^32 rows."""
+VERIFY_SECONDS = 120
+"""After so long bb hangs: it verifies in a tenth of a second, and proofs come from anybody."""
 
 # bb's words for "the proof is false". The key is checked by us, so a point off the curve is the proof's.
 _FALSE = (
@@ -146,7 +151,10 @@ class Bb:
                 path = Path(folder) / name
                 path.write_bytes(data)
                 arguments += [flag, path]
-            done = process.run((self.path, *arguments))
+            try:
+                done = process.run((self.path, *arguments), timeout=VERIFY_SECONDS)
+            except subprocess.TimeoutExpired as error:
+                raise ToolFailedError(f"bb verify: no answer within {VERIFY_SECONDS} seconds, ended") from error
         if done.code == 0 and _TRUE in done.said:
             return True
         if done.code == 1 and any(word in done.said for word in _FALSE):
@@ -219,6 +227,19 @@ class Bb:
         self._hasher.close()
 
 
+def proof_bytes(points: int) -> int:
+    """Return the size of one proof for a circuit of that many rows, a power of two (zero-knowledge UltraHonk)."""
+    return 2624 + 384 * (points.bit_length() - 1)
+
+
+def rows_of(vk: bytes) -> int:
+    """Return the rows of the circuit that a verification key is for, a power of two; `InputError` for no key's."""
+    log = int.from_bytes(vk[:32], "big")
+    if not 0 < log < LOG_ROWS_END:
+        raise InputError("verification key: its header is not one of this bb")
+    return 1 << log
+
+
 def check_key(vk: bytes) -> None:
     """Check that ``vk`` has the form of a verification key: its size, and every point on the curve or zero.
 
@@ -235,7 +256,7 @@ def check_key(vk: bytes) -> None:
         on_curve = (x, y) == (0, 0) or (y * y - x**3 - 3) % BASE_FIELD == 0
         if not (on_curve and x < BASE_FIELD and y < BASE_FIELD):
             raise InputError(f"verification key: its point {k} is not on the curve")
-    if not 0 < words[0] < 32 or words[1] >= 2**32 or words[2] >= 2**32:
+    if not 0 < words[0] < LOG_ROWS_END or words[1] >= 2**32 or words[2] >= 2**32:
         raise InputError("verification key: its header is not one of this bb")
 
 

@@ -33,6 +33,7 @@ EXTRAS = {
     "dask": ("distributed", "proving on a cluster"),
     "evm": ("pyrevm", "running the contract"),
     "flower": ("flwr", "the Flower strategy"),
+    "simulation": ("ray", "Flower's own simulation"),
 }
 
 

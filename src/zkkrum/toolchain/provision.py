@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zkkrum.errors import ResourceError, ToolMissingError, ZkkrumError
+from zkkrum.extras import how_to_install
 from zkkrum.files import ScratchFolder, sync_tree
 from zkkrum.toolchain import cache, process
 from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, SETUP_HINT, bb_platform
 
 FILES = ("package.json", "package-lock.json", "nargo.mjs")
-NODE_HINT = f"install Node.js {NODE_MAJOR_MIN} or newer, or run `pip install 'zkkrum[node]'`"
+NODE_HINT = f"install Node.js {NODE_MAJOR_MIN} or newer, or zkkrum[node]: {how_to_install('node')}"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import { InputError } from './errors';
 import { type Bytes, P, fromWord, packWords, toWord } from './field';
 import { type Named } from './folder';
 import { type Json } from './json';
-import { type Round } from './params';
+import { D_MAX, type Round } from './params';
 import { Problem, integer, listOf, text, validate } from './schema';
 import { ascii, first, floatRepr } from './text';
 
+/** No tensor has more. */
+const AXES_MAX = 32;
 const LAYOUT_BYTES_MAX = 16 * 2 ** 20;
 const DTYPES = ['float16', 'bfloat16', 'float32', 'float64'];
 
@@ -75,7 +77,7 @@ export async function loadAggregate(file: Named, round: Round): Promise<Aggregat
 function layoutSizes(name: string, data: Bytes): bigint[] {
   try {
     const specs = validate(listOf(tensor), data);
-    if (specs.some((spec) => !DTYPES.includes(spec.dtype) || spec.shape.some((x) => x < 0n))) {
+    if (specs.some((spec) => !DTYPES.includes(spec.dtype) || !isShape(spec.shape))) {
       const shown = specs.map(
         ({ name, shape, dtype }) =>
           `TensorSpec(name=${ascii(name)}, shape=(${shape.join(', ')}${shape.length === 1 ? ',' : ''}), dtype=${ascii(dtype)})`,
@@ -88,6 +90,12 @@ function layoutSizes(name: string, data: Bytes): bigint[] {
     if (error instanceof Problem) throw new InputError(`${name}: layout: ${error.message}`);
     throw error;
   }
+}
+
+/** Whether NumPy can hold it: not too many axes, not too long, none of them negative. */
+function isShape(shape: readonly bigint[]): boolean {
+  const largest = shape.reduce((a, x) => a * (x || 1n), 1n);
+  return shape.length <= AXES_MAX && shape.every((x) => x >= 0n && x <= D_MAX) && largest <= D_MAX;
 }
 
 const tensor = (value: Json, where: readonly string[]) => {

@@ -4,14 +4,16 @@
 
 import { InputError } from './errors';
 import { type Bytes } from './field';
-import { type Folder } from './folder';
+import { type Entry, type Folder } from './folder';
 import { MANIFEST } from './form';
 import { type Json, InvalidJson, parseJson } from './json';
 import { roundFile } from './roundfile';
 import { type Read, integer, listOf, mapOf, model, oneOf, strictNumber, text, truth, validate } from './schema';
+import { grouped } from './text';
 
 export const FORMAT = 'zkkrum-bundle-2';
-const FILE_BYTES_MAX = 64 * 2 ** 20;
+/** No manifest of one circuit is larger; and what each file in shards/ adds at most. */
+const [MANIFEST_BYTES, MANIFEST_BYTES_OF_A_FILE] = [2 * 2 ** 20, 256];
 
 /** What a bundle claims. A verifier believes none of it. */
 export const manifest = model({
@@ -36,22 +38,27 @@ export type Manifest = Read<typeof manifest>;
 /** A file of a bundle cannot be read; the message is the system's word for it. */
 export class Unreadable extends Error {}
 
-/** Read a file of a bundle. */
-export async function readFile(folder: Folder, path: string): Promise<Bytes> {
+/** Look at a file of a bundle without reading it. */
+export function look(folder: Folder, path: string): Entry {
   const entry = folder.entries.get(path);
   if (!entry) {
     const isFolder = [...folder.entries.keys()].some((name) => name.startsWith(`${path}/`));
     throw new Unreadable(isFolder ? 'Not a plain file' : 'No such file or directory');
   }
-  if (entry.size > FILE_BYTES_MAX) throw new Unreadable('Too large for a file of a bundle');
-  return entry.read();
+  return entry;
 }
 
 /** Read the manifest of a bundle; `InputError` if there is none, `Problem` if it is not one. */
 export async function readManifest(folder: Folder): Promise<Manifest> {
   let data;
   try {
-    data = await readFile(folder, MANIFEST);
+    const shards = [...folder.entries.keys()].filter((name) => name.startsWith('shards/')).length;
+    const most = MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * shards;
+    const entry = look(folder, MANIFEST);
+    if (entry.size > most) {
+      throw new Unreadable(`Too large: expected at most ${grouped(most)} bytes, found ${grouped(entry.size)}`);
+    }
+    data = await entry.read();
   } catch (error) {
     if (error instanceof Unreadable) throw new InputError(`${folder.name}: not a bundle: ${MANIFEST}: ${error.message}`);
     throw error;
@@ -68,8 +75,8 @@ export async function readManifest(folder: Folder): Promise<Manifest> {
 
 function formatOf(data: Bytes): Json | undefined {
   try {
-    const found = parseJson(data);
-    return found instanceof Map ? found.get('format') : undefined;
+    const { value, complaint } = parseJson(data);
+    return value instanceof Map && !complaint ? value.get('format') : undefined;
   } catch (error) {
     if (error instanceof InvalidJson) return undefined;
     throw error;

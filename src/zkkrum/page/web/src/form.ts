@@ -39,6 +39,12 @@ export function parts(params: Params): Part[] {
   return [top, ...Array.from({ length: params.chunks }, (_, t) => shardPart(params, t))];
 }
 
+/** How many field elements are the public inputs of a proof. */
+export function wordsOf(params: Params, part: Part): number {
+  if (formOf(params) === 'round') return params.n + 5;
+  return part.proof === PROOF ? params.n + 6 : 2 * params.n + 4;
+}
+
 /** The circuit behind a verification key. */
 export interface Circuit {
   crate: 'round' | 'shard' | 'verdict';

@@ -3,12 +3,15 @@
  * Must not know what the values mean.
  */
 
+import { ascii, first } from './text';
+
 export type Json = null | boolean | bigint | number | string | Json[] | Map<string, Json>;
 
 /** The text is not JSON; the message says what and where. */
 export class InvalidJson extends Error {}
 
 const DEPTH_MAX = 201;
+const DIGITS_MAX = 100;
 const SPACE = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const ESCAPES: Record<string, string> = {
   '"': '"', '\\': '\\', '/': '/', b: '\b', f: '\f', n: '\n', r: '\r', t: '\t', // prettier-ignore
@@ -22,12 +25,21 @@ const WORDS: [string, Json][] = [
   ['-Infinity', -Infinity],
 ];
 
+/** What was parsed, and what makes it JSON that not every parser reads alike: a name that stands twice in an object. */
+export interface Parsed {
+  value: Json;
+  complaint: string | undefined;
+}
+
 /** Parse UTF-8 JSON; objects become maps, whose last entry of a name counts. */
-export function parseJson(data: Uint8Array): Json {
-  return new Parser(data).whole();
+export function parseJson(data: Uint8Array): Parsed {
+  const parser = new Parser(data);
+  return { value: parser.whole(), complaint: parser.complaint };
 }
 
 class Parser {
+  /** The first thing that is JSON, but not for everybody. */
+  complaint: string | undefined;
   private at = 0;
   private depth = 0;
   private readonly utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
@@ -78,6 +90,7 @@ class Parser {
       if (this.data[this.at + k] !== word.charCodeAt(k)) this.fail('expected ident', this.at + k);
     }
     this.at += word.length;
+    if (/N|I/.test(word)) this.complaint ??= `${word} is not a finite number`;
     return true;
   }
 
@@ -106,7 +119,10 @@ class Parser {
       digits();
     }
     const text = String.fromCharCode(...this.data.subarray(start, this.at));
-    return whole ? BigInt(text) : Number(text);
+    if (whole && text.length > DIGITS_MAX) this.complaint ??= `an integer of more than ${DIGITS_MAX} digits`;
+    const value = whole ? BigInt(text) : Number(text);
+    if (value === Infinity || value === -Infinity) this.complaint ??= `${text.slice(0, 20)} is not a finite number`;
+    return value;
   }
 
   private string(): string {
@@ -201,6 +217,7 @@ class Parser {
 
   private object(): Map<string, Json> {
     const found = new Map<string, Json>();
+    let twice: string | undefined;
     this.at++;
     this.skip();
     if (this.peek() === '}') return this.at++, found;
@@ -211,9 +228,13 @@ class Parser {
       this.skip();
       if (this.peek() !== ':') this.fail(this.peek() ? 'expected `:`' : 'EOF while parsing an object');
       this.at++;
-      found.set(name, this.value());
-      if (!this.more('}', 'expected `,` or `}`', 'EOF while parsing an object')) return found;
+      const value = this.value();
+      if (found.has(name)) twice ??= name;
+      found.set(name, value);
+      if (!this.more('}', 'expected `,` or `}`', 'EOF while parsing an object')) break;
     }
+    if (twice !== undefined) this.complaint ??= `key ${ascii(first(twice, 60))} stands twice in one object`;
+    return found;
   }
 
   /** Step over a comma, or over the end. */

@@ -4,7 +4,7 @@
  */
 
 import { InputError } from './errors';
-import { type Bytes, PACKABLE_BITS, bitLength, concat, fromHex, hex, sha256, toWord } from './field';
+import { type Bytes, PACKABLE_BITS, bitLength, concat, fromHex, sha256, toWord } from './field';
 import { ascii, first, floatRepr, isPrintable, repr } from './text';
 
 export const PROTOCOL = 'zkkrum-2';
@@ -12,10 +12,13 @@ export const SCORES = ['krum-2017', 'all-pairs'] as const;
 export const DETECTIONS = ['mad', 'brackets'] as const;
 export const ACCEPTANCES = ['unflagged', 'selected'] as const;
 const BITS = [8n, 10n, 12n, 14n, 16n];
-const [N_MIN, N_MAX] = [3n, 253n];
-const D_MAX = 2n ** 31n - 1n;
+export const [N_MIN, N_MAX] = [3n, 253n];
+export const D_MAX = 2n ** 31n - 1n;
 const DISTANCE_BITS_MAX = 63;
 const ID_BYTES_MAX = 200;
+/** Characters that count as printable and show nothing: joiners, fillers, variation selectors. */
+const INVISIBLE =
+  /[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\u{e0100}-\u{e01ef}]/u;
 const MAD_N_MIN = 5n;
 
 /** A fraction in lowest terms. */
@@ -157,15 +160,27 @@ export class Params {
   }
 }
 
-/** Refuse an id that cannot name a file and be printed on a line. */
+/** Refuse an id that cannot name a file, be printed on a line, and be read there for what it is. */
 function checkClientId(client: string): void {
   const size = new TextEncoder().encode(client).length;
-  if (!(0 < size && size <= ID_BYTES_MAX && isPrintable(client)) || client[0] === '.' || /[/\\]/.test(client)) {
+  const readable = 0 < size && size <= ID_BYTES_MAX && isPrintable(client) && !/^[. ]|[ /\\]$|[/\\]/.test(client);
+  if (!readable || INVISIBLE.test(client)) {
     throw new InputError(
-      `roster: ${ascii(client)} is not usable as a file name and in a sentence: expected 1 to ${ID_BYTES_MAX} bytes of ` +
-        'printable UTF-8 without slashes, not starting with a dot',
+      `roster: ${ascii(first(client, ID_BYTES_MAX))} is not usable as a file name and in a sentence: expected 1 to ` +
+        `${ID_BYTES_MAX} bytes of printable and visible UTF-8 without slashes, not starting with a dot or a space, ` +
+        'nor ending with a space',
     );
   }
+  if (client !== client.normalize('NFC')) {
+    throw new InputError(
+      `roster: ${ascii(client)} is not in Unicode's normal form C: expected ${ascii(client.normalize('NFC'))}`,
+    );
+  }
+}
+
+/** What two ids of one roster must not share: how they read without regard to case and typography. */
+function folded(client: string): string {
+  return client.normalize('NFKC').toLowerCase().toUpperCase().normalize('NFKC');
 }
 
 /** The 32-byte roster word of a client: its address left-padded, or SHA-256 of its UTF-8 id. */
@@ -204,13 +219,15 @@ export async function round(fields: RoundFields): Promise<Round> {
   const words: Bytes[] = [];
   for (const client of roster) {
     checkClientId(client);
-    const word = await clientWord(client);
-    const other = seen.get(hex(word));
+    const other = seen.get(folded(client));
     if (other !== undefined) {
-      throw new InputError(`roster: clients must be distinct, found ${repr(other)} and ${repr(client)}`);
+      throw new InputError(
+        'roster: clients must be distinct, whatever the case and form of their letters, found ' +
+          `${ascii(other)} and ${ascii(client)}`,
+      );
     }
-    seen.set(hex(word), client);
-    words.push(word);
+    seen.set(folded(client), client);
+    words.push(await clientWord(client));
   }
   if (chainId >= 2n ** 256n) throw new InputError(`round: expected a chain id in [0, 2^256), found ${chainId}`);
   const context = await sha256(...contextWords(fields, await sha256(...words)));

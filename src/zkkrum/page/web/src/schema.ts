@@ -19,14 +19,16 @@ function complain(where: readonly string[], what: string): never {
 
 /** Read bytes as JSON of a model; a `Problem` says the first thing that is wrong. */
 export function validate<T>(reader: Reader<T>, data: Uint8Array): T {
-  let value: Json;
+  let parsed;
   try {
-    value = parseJson(data);
+    parsed = parseJson(data);
   } catch (error) {
     if (error instanceof InvalidJson) complain([], error.message);
     throw error;
   }
-  return reader(value, []);
+  const found = reader(parsed.value, []);
+  if (parsed.complaint) throw new Problem(parsed.complaint);
+  return found;
 }
 
 export const text: Reader<string> = (value, where) =>

@@ -5,15 +5,15 @@
 
 import { type AggregateFile, commitmentOf, loadAggregate } from './aggregate';
 import { type Bb } from './bb';
-import { type Manifest, Unreadable, readFile, readManifest } from './bundle';
+import { type Manifest, Unreadable, look, readManifest } from './bundle';
 import { chain, statement } from './commitment';
 import { readCommitments } from './directory';
 import { InputError, Rejected } from './errors';
 import { type Bytes, equal, fromBytes, fromWord, hex, sha256, toHex } from './field';
 import { type Folder, type Named } from './folder';
-import { type Form, PUBLIC_INPUTS, circuits, files, formOf, parts, shardPart } from './form';
+import { type Form, PUBLIC_INPUTS, circuits, files, formOf, parts, shardPart, wordsOf } from './form';
 import { type Made, expectedKeyHash } from './keys';
-import { type Round } from './params';
+import { N_MAX, type Round } from './params';
 import { loadRound, parseBytes, roundOf } from './roundfile';
 import { Problem } from './schema';
 import {
@@ -29,7 +29,16 @@ import {
   sentence,
   verdictWords,
 } from './statement';
-import { ascii, compare, isPrintable, repr } from './text';
+import { ascii, compare, grouped, isPrintable, repr } from './text';
+
+/** The size of a verification key of this bb. */
+const KEY_BYTES = 1888;
+
+/** The size of one proof for a circuit of 2^log rows. */
+const proofBytes = (log: number) => 2624 + 384 * log;
+
+/** No file of a bundle but the manifest is larger; each one's own size is known exactly. */
+const PART_BYTES_MAX = Math.max(KEY_BYTES, proofBytes(31), 32 * (2 * Number(N_MAX) + 4));
 
 /** What comes from elsewhere than the bundle, to compare it with. */
 export interface Outside {
@@ -80,10 +89,11 @@ export async function verify(
     const claim = await claims(claimed);
     if (outside.roundFile) sameRound(claim.round, await loadRound(outside.roundFile), outside.roundFile.name);
     if (outside.commitments) await sameCommitments(claim, outside.commitments);
-    const data = await readFiles(bundle, claimed, claim.round, progress);
+    checkFiles(bundle, claimed, claim.round);
+    const data = await readKnown(bundle, claimed, claim.round, progress);
     await checkWords(claimed, claim, data, tools);
     await checkKeys(claim.round, data, tools, progress);
-    await checkProofs(claim.round, data, tools, progress);
+    await checkProofs(bundle, claimed, claim.round, data, tools, progress);
     if (outside.aggregate) await checkAggregate(claim, outside.aggregate, tools);
     return {
       ok: true,
@@ -193,8 +203,8 @@ async function sameCommitments(claim: Claim, folder: Folder): Promise<void> {
 
 type Data = ReadonlyMap<string, Bytes>;
 
-/** Read exactly the files this form has, and compare them with the manifest's hashes. */
-async function readFiles(bundle: Folder, claimed: Manifest, round: Round, progress: Progress): Promise<Data> {
+/** See that a bundle has exactly the files of its form, none larger than it can be. */
+function checkFiles(bundle: Folder, claimed: Manifest, round: Round): void {
   const p = round.params;
   if (formOf(p) === 'sharded') {
     const shards = [...claimed.files.keys()].filter((name) => name.startsWith('shards/') && name.endsWith('.proof'));
@@ -216,20 +226,45 @@ async function readFiles(bundle: Folder, claimed: Manifest, round: Round, progre
     const shown = isPrintable(name) ? name : ascii(name);
     throw new Rejected(`manifest: ${shown} is ${needed.has(name) ? 'missing' : 'not a file of this form'}`);
   }
+  for (const name of wanted) {
+    const { size } = explained(name, () => look(bundle, name));
+    if (size > PART_BYTES_MAX) {
+      throw new Rejected(`${name}: expected at most ${grouped(PART_BYTES_MAX)} bytes, found ${grouped(size)}`);
+    }
+  }
+}
+
+/** Read a file of exactly the size it must have, and compare it with the manifest's hash. */
+async function readFile(bundle: Folder, claimed: Manifest, name: string, size: number): Promise<Bytes> {
+  const entry = explained(name, () => look(bundle, name));
+  if (entry.size !== size) {
+    throw new Rejected(`${name}: expected ${grouped(size)} bytes, found ${grouped(entry.size)}`);
+  }
+  const found = await entry.read();
+  if (hex(await sha256(found)) !== claimed.files.get(name)) {
+    throw new Rejected(`${name}: its hash is not the one in the manifest`);
+  }
+  return found;
+}
+
+function explained<T>(name: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Unreadable) throw new Rejected(`${name}: ${error.message}`);
+    throw error;
+  }
+}
+
+/** Read keys and public inputs, whose sizes are known; those of the proofs follow from the keys. */
+async function readKnown(bundle: Folder, claimed: Manifest, round: Round, progress: Progress): Promise<Data> {
+  const p = round.params;
+  const sizes = new Map([...circuits(p).keys()].map((name) => [name, KEY_BYTES]));
+  for (const part of parts(p)) sizes.set(part.publicInputs, 32 * wordsOf(p, part));
   const data = new Map<string, Bytes>();
-  for (const [done, name] of wanted.entries()) {
-    await progress('files', done, wanted.length);
-    let found;
-    try {
-      found = await readFile(bundle, name);
-    } catch (error) {
-      if (error instanceof Unreadable) throw new Rejected(`${name}: ${error.message}`);
-      throw error;
-    }
-    if (hex(await sha256(found)) !== claimed.files.get(name)) {
-      throw new Rejected(`${name}: its hash is not the one in the manifest`);
-    }
-    data.set(name, found);
+  for (const [name, size] of sizes) {
+    await progress('files', data.size, sizes.size);
+    data.set(name, await readFile(bundle, claimed, name, size));
   }
   return data;
 }
@@ -326,12 +361,21 @@ async function checkKeys(round: Round, data: Data, tools: Tools, progress: Progr
   }
 }
 
-/** Run bb on every proof under the key that belongs to it. */
-async function checkProofs(round: Round, data: Data, tools: Tools, progress: Progress): Promise<void> {
+/** Run bb on every proof, read when its turn comes, under the key that belongs to it. */
+async function checkProofs(
+  bundle: Folder,
+  claimed: Manifest,
+  round: Round,
+  data: Data,
+  tools: Tools,
+  progress: Progress,
+): Promise<void> {
   const work = parts(round.params);
   for (const [done, part] of work.entries()) {
     await progress('proofs', done, work.length);
-    const holds = await tools.bb.verify(data.get(part.key)!, data.get(part.proof)!, data.get(part.publicInputs)!);
+    const key = data.get(part.key)!;
+    const proof = await readFile(bundle, claimed, part.proof, proofBytes(key[31]!));
+    const holds = await tools.bb.verify(key, proof, data.get(part.publicInputs)!);
     if (!holds) {
       throw new Rejected(`${part.name}: bb refutes it: the proof does not hold for these public inputs`);
     }

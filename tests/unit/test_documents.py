@@ -1,0 +1,75 @@
+"""What can be said of documents without running them: links lead somewhere, the README is short, limits are true."""
+
+from __future__ import annotations
+
+import re
+
+import click
+import pytest
+
+from support.pages import PAGES, Command, anchors, check_options, commands, links
+from support.tools import CHECKOUT
+from zkkrum.protocol.forecast import SHARD_GATES, verdict_gates
+from zkkrum.protocol.params import Params
+
+README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page: str) -> None:
+    for path, anchor in links(page):
+        assert path.exists(), path
+        assert not anchor or anchor in anchors(path), (path.name, anchor)
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(README.split()) <= 1200
+    glossary = README.partition("## Words")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\| (?!word|---)", glossary, flags=re.M)) == 10
+    proved = README.partition("## What is proved")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\d+\. ", proved, flags=re.M)) == 10
+
+
+def test_nothing_stale() -> None:
+    everything = "\n".join((CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES)
+    for gone in ("models of any size", "never fires once", "pip install zkkrum", "pip install 'zkkrum"):
+        assert gone not in everything.lower()
+    assert not re.search(r"\b(MEASURED|TODO|TBD|XXX)\b", everything)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "b", "fits"),
+    [
+        (49, 10**7, 12, True),
+        (49, 10**6, 14, True),
+        (49, 10**7, 14, False),
+        (55, 61_706, 12, True),
+        (56, 61_706, 12, False),
+    ],
+)
+def test_how_many_clients_a_verdict_holds(n: int, d: int, b: int, fits: bool) -> None:
+    assert (verdict_gates(Params.of(n=n, d=d, b=b)) <= SHARD_GATES) is fits
+
+
+def test_a_distance_fits_42_bits_where_the_page_says_so() -> None:
+    assert Params.of(n=55, d=61_706, b=12).distance_bits <= 42
+
+
+class TestRunner:
+    def test_a_command_goes_on_as_in_bash_and_the_rest_is_output(self) -> None:
+        block = "$ for x in 1 2; do\n    echo $x\n  done\n1\n2\n$ echo \\\n    3  # (not run here: why)\n"
+        loop, heavy = commands(block)
+        assert (loop.line, loop.output) == ("for x in 1 2; do\n    echo $x\n  done", "1\n2")
+        assert heavy.heavy
+        assert not loop.heavy
+
+    def test_output_is_compared_but_for_ellipses_and_line_breaks(self) -> None:
+        assert Command("x", "VERIFIED: a\n…flagged: b…").printed("VERIFIED:\na and more, flagged: b, c")
+        assert not Command("x", "VERIFIED: a\n…flagged: b…").printed("VERIFIED: a; flagged: c")
+
+    def test_options_that_do_not_exist_are_found(self) -> None:
+        check_options("zkkrum verify bundle --round round.toml")
+        check_options("docker run --rm zkkrum verify bundle")
+        for line in ("zkkrum verify bundle --rounds x", "zkkrum veryfi bundle"):
+            with pytest.raises(click.UsageError):
+                check_options(line)
