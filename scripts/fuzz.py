@@ -64,8 +64,8 @@ TOKENS = [
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2**31, 2**53 + 1, 2**64, 10**99, 10**101, 0.1, 1e308, float("nan"), float("inf"), "",
     " ", "a", "0x", "0x" + "0" * 64, "0x" + "f" * 64, "\x1b[31mred\x1b[0m", "\u202eevil", "e\u0301", "ﬁ", "$x_{$",
-    "a, b", "'; 'b", "[bold]", ":heart:", "../x", ".", "x" * 300, "\ud800", [], {}, [[]], ["alice"] * 300, {"a": 1}, 
-    "1/0", "5e0", "1" * 5000, [None], "zkkrum-1", "zkkrum-bundle-1", "sharded", "round", "all-pairs", "brackets", "selected",
+    "a, b", "'; 'b", "[bold]", ":heart:", "../x", ".", "x" * 300, "\ud800", [], {}, [[]], ["alice"] * 300, {"a": 1},
+    "1/0", "5e0", "1" * 5000, [None], "zkkrum-1", "zkkrum-bundle-1", "sharded", "round", "all-pairs", "brackets",
 ]  # fmt: skip
 
 

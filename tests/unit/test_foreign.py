@@ -11,7 +11,7 @@ import sys
 import tracemalloc
 import unicodedata
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ def test_links_inside_a_folder_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "c" / "shards").symlink_to(tmp_path / "b" / "shards")
     (tmp_path / "c" / "0").symlink_to(tmp_path / "b" / "shards" / "0")
     for name in ("shards/0", "0"):
-        with pytest.raises(OSError, match="(?i)not a plain"):
+        with pytest.raises(OSError, match=r"(?i)not a plain"):
             open_inside(tmp_path / "c", name)
     with open_plain(tmp_path / "c" / "0") as file:  # elsewhere links are the owner's business
         assert file.read() == b"x"
@@ -210,7 +210,7 @@ def npy(header: str, content: bytes = b"", version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes((version, 0)) + size + header.encode() + content
 
 
-def deflated(path: Path, method: int = zipfile.ZIP_DEFLATED, **members: bytes) -> None:
+def deflated(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> None:
     with zipfile.ZipFile(path, "w", method, compresslevel=1) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)
@@ -225,19 +225,19 @@ SALT = npy(header("|u1", "(32,)"), bytes(32))
 
 
 def bomb_of_values(path: Path) -> None:
-    deflated(path, q=npy(header("|i1", f"({BOMB},)"), bytes(BOMB)), salt=SALT)
+    deflated(path, {"q": npy(header("|i1", f"({BOMB},)"), bytes(BOMB)), "salt": SALT})
 
 
 def bomb_behind_values(path: Path) -> None:
-    deflated(path, q=npy(header("|i1", f"({D},)"), bytes(BOMB)), salt=SALT)
+    deflated(path, {"q": npy(header("|i1", f"({D},)"), bytes(BOMB)), "salt": SALT})
 
 
 def bomb_of_header(path: Path) -> None:
-    deflated(path, q=b"\x93NUMPY\x02\x00" + struct.pack("<I", BOMB) + b" " * BOMB, salt=SALT)
+    deflated(path, {"q": b"\x93NUMPY\x02\x00" + struct.pack("<I", BOMB) + b" " * BOMB, "salt": SALT})
 
 
 def bomb_of_shape(path: Path) -> None:
-    deflated(path, q=npy(header("|i1", "(-1,)"), bytes(BOMB)), salt=SALT)
+    deflated(path, {"q": npy(header("|i1", "(-1,)"), bytes(BOMB)), "salt": SALT})
 
 
 @pytest.mark.parametrize("bomb", [bomb_of_values, bomb_behind_values, bomb_of_header, bomb_of_shape])
@@ -253,7 +253,7 @@ def test_what_unpacks_to_gigabytes_is_refused_by_its_header(
         arrays = {"sum": (f"({D},)", "<i8", 8 * D), "salt": ("(32,)", "|u1", 32), "clip": ("()", "<f8", 8)}
         arrays |= {"count": ("()", "<i8", 8), "bits": ("()", "<i8", 8)}
         whole = {of: npy(header(descr, shape), bytes(size)) for of, (shape, descr, size) in arrays.items()}
-        deflated(path, **whole, layout=strange.replace(b"'|i1'", b"'|u1'"))
+        deflated(path, {**whole, "layout": strange.replace(b"'|i1'", b"'|u1'")})
         del strange
     assert path.stat().st_size < 4 * 2**20
     tracemalloc.start()
@@ -269,7 +269,7 @@ def test_what_unpacks_to_gigabytes_is_refused_by_its_header(
 def test_an_update_of_another_size_is_refused_by_its_header(directory: RoundDirectory) -> None:
     """With a round by d; without one by what the other clients have."""
     path = directory.updates / "client-03.npz"
-    deflated(path, update=npy(header("<f4", f"({BOMB // 4},)"), bytes(BOMB)))
+    deflated(path, {"update": npy(header("<f4", f"({BOMB // 4},)"), bytes(BOMB))})
     roster = load_round(directory.round_file).roster
     tracemalloc.start()
     try:
@@ -312,9 +312,8 @@ def test_a_safetensors_is_what_its_header_says(tmp_path: Path) -> None:
 
 def test_only_stored_and_deflated_members(directory: RoundDirectory) -> None:
     """LZMA would allocate what its header asks for."""
-    deflated(
-        directory.openings / "client-01.npz", zipfile.ZIP_LZMA, q=npy(header("|i1", "(30,)"), bytes(30)), salt=SALT
-    )
+    q = npy(header("|i1", "(30,)"), bytes(30))
+    deflated(directory.openings / "client-01.npz", {"q": q, "salt": SALT}, zipfile.ZIP_LZMA)
     with pytest.raises(InputError, match="stored or deflated"):
         load(directory.path, hash_many)
 
@@ -403,8 +402,10 @@ def round_of(*clients: str) -> Round:
 @pytest.mark.parametrize(
     "client",
     [
-        "", " ", "a ", " a", ".a", "a/b", "a\\b", "a\nb", "a\tb", "\x1b[31m", "a\x00", "\x7f", "\x85", "\u202eecila", "a\u200b",
-        "a\u200dz", "a\u2066b", "a\xad", "\ufeff", "\u2028", "a\xa0b", "\ud800", "\ue000", "e\u0301", "\u212b", "a\ufe0f",
+        "", " ", "a ", " a", ".a", "a/b", "a\\b", "a\nb", "a\tb", "\x1b[31m", "a\x00", "\x7f", "\x85", "\u202eecila",
+        "a\u200b",
+        "a\u200dz", "a\u2066b", "a\xad", "\ufeff", "\u2028", "a\xa0b", "\ud800", "\ue000", "e\u0301", "\u212b",
+        "a\ufe0f",
         "a\u034f", "\u3164", "\u2800", "a\U000e0101", "\U000e0041", "x" * (ID_BYTES_MAX + 1),
     ],
 )  # fmt: skip
@@ -438,7 +439,7 @@ HOSTILE = (
     "a, b",
     "'; b: 'c",
     '"q',
-    "[bold]x[/]",
+    "[bold]x",
     "$x_{$",
     ":heart:",
     "<b>x",
@@ -477,9 +478,14 @@ def test_damaged_files_are_read_or_refused(made: RoundDirectory, tmp_path: Path,
         if "bundle" in name:
             of_path(path.parent)
     except ZkkrumError as error:
-        assert str(home.path) in error.message
+        said = error.message
     except ValueError as error:
-        assert MANIFEST in name, error
+        said = f"{home.path}: {error}"
+        if MANIFEST not in name:
+            raise
+    else:
+        return
+    assert str(home.path) in said
 
 
 @settings(max_examples=60)
@@ -518,7 +524,7 @@ for read in (lambda: home.load_openings(round), lambda: home.load_updates(round.
 def test_memory_is_bounded_by_the_system_too(directory: RoundDirectory) -> None:
     """A child that may not allocate what the files unpack to, with the files of the first report."""
     bomb_of_values(directory.openings / "client-01.npz")
-    deflated(directory.updates / "client-01.npz", update=npy(header("<f4", f"({BOMB // 4},)"), bytes(BOMB)))
+    deflated(directory.updates / "client-01.npz", {"update": npy(header("<f4", f"({BOMB // 4},)"), bytes(BOMB))})
     limit = str(CHILD_MEGABYTES * 2**20)
     done = subprocess.run(
         [sys.executable, "-c", MEMORY_CHILD, directory.path, limit], capture_output=True, text=True, check=False
