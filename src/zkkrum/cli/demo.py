@@ -57,9 +57,9 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
     Without a reference string it verifies the bundle that ships with zkkrum instead, and exits with 5. With --rounds
     the proved means move the model, round after round; OUT is then a run, and is audited.
     """
+    refuse_full(out)
     if rounds > 1:
         context.exit(_run(out, Play(rounds, CLIENTS, BYZANTINE, ATTACK, seed=seed), as_json))
-    refuse_full(out)
     seconds: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], T]) -> T:
