@@ -22,6 +22,8 @@ from zkkrum.protocol.quantize import quantize, step
 CLIENTS, CLIP, BITS, SEED = 1000, 64.0, 16, 1
 CENTRE = np.array([10.0, 20.0])
 SHARES = ((0, "gaussian"), (10, "gaussian"), (51, "sybil"))
+KINDS = (("honest", ".", "#34607f"), ("malicious", "x", "#c0392b"))
+"""Label, shape and colour: colour is not the only thing that tells them apart."""
 RULE = Params.of(n=N_MAX, d=2, b=BITS, score=Score.ALL_PAIRS, detection=Detection.BRACKETS)
 """`Brackets` reads the threshold z from it and takes n from the scores."""
 
@@ -44,7 +46,7 @@ def judge(updates: np.ndarray) -> tuple[list[int], Brackets]:
 def main(out: Path) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    figure = Figure(figsize=(13, 8.4), layout="constrained")
     panels = figure.subplots(2, len(SHARES))
     for (percent, name), (plane, picture) in zip(SHARES, panels.T, strict=True):
         updates, bad = draw_round(percent, name)
@@ -52,10 +54,9 @@ def main(out: Path) -> None:
         scores = np.array(exact, dtype=float) * step(CLIP, BITS) ** 2
         mean, sigma = scores.mean(), scores.std()
         index = np.arange(CLIENTS)
-        for mask, colour, label in ((~bad, "#34607f", "honest"), (bad, "#c0392b", "malicious")):
-            if mask.any():
-                plane.scatter(*updates[mask].T, s=5, c=colour, label=label)
-                picture.scatter(index[mask], scores[mask], s=5, c=colour)
+        for mask, (label, marker, colour) in zip((~bad, bad), KINDS, strict=True):
+            plane.scatter(*updates[mask].T, s=14, c=colour, marker=marker, lw=0.7, label=label)
+            picture.scatter(index[mask], scores[mask], s=14, c=colour, marker=marker, lw=0.7)
         for label, value, style in (
             ("µ", mean, "-"),
             ("µ - σ/2", mean - sigma / 2, ":"),
@@ -67,13 +68,14 @@ def main(out: Path) -> None:
         right = int(bad[list(found.flagged)].sum()) if found.flagged else 0
         plane.set_title(f"{percent} % malicious")
         picture.set_title(f"low {found.low}, high {found.high}: {verdict}; flagged {len(found.flagged)}", fontsize=10)
-        plane.legend(loc="upper left", fontsize=8)
-        picture.legend(loc="upper left", fontsize=8)
         picture.set_xlabel("client")
         print(
             f"{percent:3d} %: low {found.low}, high {found.high}: {verdict}; "
             f"flagged {right} of {int(bad.sum())} malicious and {len(found.flagged) - right} honest clients"
         )
+    kinds, lines = (panel.get_legend_handles_labels() for panel in panels[:, 0])
+    figure.legend(*kinds, loc="outside upper center", ncols=2, frameon=False, markerscale=2)
+    figure.legend(*lines, loc="outside lower center", ncols=4, frameon=False)
     panels[0, 0].set_ylabel("update")
     panels[1, 0].set_ylabel("score (all-pairs)")
     figure.savefig(out, dpi=90, metadata={"Software": None})

@@ -12,19 +12,23 @@ import pytest
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from support.pictures import frame
 from zkkrum.cli.learning import experiment as command
 from zkkrum.errors import InputError
 from zkkrum.learning.experiment import (
     AGGREGATIONS,
+    ATTACKS,
     AVERAGE,
     HONEST_ONLY,
     KRUM,
+    MARKS,
     MULTI_KRUM,
     NONE,
     RAW_AVERAGE,
     UNFLAGGED,
     Result,
     Setup,
+    Step,
     mean_of,
     plot,
     run,
@@ -162,9 +166,16 @@ def test_outputs(result: Result, tmp_path: Path) -> None:
     assert all(len(row) == len(head) for row in table)
 
 
-def test_the_picture(result: Result) -> None:
+@pytest.mark.parametrize("attacks", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("rounds", [1, 20])
+def test_the_picture_cuts_nothing_off(attacks: int, rounds: int, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the plot needs matplotlib (extra plot)")
-    assert plot(SETUP, result).startswith(b"\x89PNG")
+    setup = Setup(rounds=rounds, attacks=ATTACKS[:attacks], alpha=0.5)
+    steps = [Step(attack, how, r, 0.9, (), (), 0, 0, 0) for attack, how in setup.arms() for r in range(1, rounds + 1)]
+    (tmp_path / "out.png").write_bytes(plot(setup, Result((), tuple(steps))))
+    assert frame(tmp_path / "out.png") == {(255, 255, 255)}
+    assert set(MARKS) == set(AGGREGATIONS)
+    assert len(set(MARKS.values())) == len(MARKS)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from support.pictures import frame
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "original_figures.py"
 
 
@@ -34,4 +36,6 @@ def test_a_majority_of_sybils_passes_for_honest(example: dict[str, Any]) -> None
 def test_the_picture(example: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib (extra plot)")
     example["main"](tmp_path / "out.png")
-    assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
+    assert frame(tmp_path / "out.png") == {(255, 255, 255)}
+    shapes = [shape for _, shape, _ in example["KINDS"]]
+    assert len(set(shapes)) == len(shapes)

@@ -331,6 +331,10 @@ COLOURS = {
     MULTI_KRUM: "#67a9cf",
     UNFLAGGED: "#a6dba0",
 }
+MARKS = {RAW_AVERAGE: "v", AVERAGE: "^", KRUM: "*", MULTI_KRUM: "s", UNFLAGGED: "o"}
+"""Arms by shape: colour is not the only thing that tells them apart."""
+LABEL_INCHES = 2.05
+"""What a label of the legend takes."""
 
 
 def plot(setup: Setup, result: Result) -> bytes:
@@ -345,7 +349,8 @@ def plot(setup: Setup, result: Result) -> bytes:
     attacks = list(dict.fromkeys(a for a, how in setup.arms() if how != HONEST_ONLY))
     columns = min(3, len(attacks))
     rows = -(-len(attacks) // columns)
-    figure = figure_type(figsize=(4.2 * columns, 3.1 * rows + 0.8), layout="constrained")
+    width = max(4.2 * columns, 7.0)  # title and legend want room, however few the panels
+    figure = figure_type(figsize=(width, 3.1 * rows + 1.2), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     rounds = range(1, setup.rounds + 1)
     widths = {UNFLAGGED: 4.0, MULTI_KRUM: 2.2}  # arms often coincide: the broad ones lie below
@@ -354,7 +359,10 @@ def plot(setup: Setup, result: Result) -> bytes:
             style = "-." if how in (RAW_AVERAGE, AVERAGE) else "-"
             label = {RAW_AVERAGE: "no defence (raw average)", AVERAGE: "average of q·Δ (clipped)"}.get(how, how)
             curve = 100 * np.array(result.curve(attack, how))
-            panel.plot(rounds, curve, color=COLOURS[how], ls=style, lw=widths.get(how, 1.6), label=label)
+            place_of_marks = (list(AGGREGATIONS).index(how), max(1, setup.rounds // 4))
+            line = {"color": COLOURS[how], "ls": style, "lw": widths.get(how, 1.6)}
+            mark = {"marker": MARKS[how], "ms": 6, "markevery": place_of_marks, "mec": "#222222", "mew": 0.5}
+            panel.plot(rounds, curve, label=label, **line, **(mark if setup.rounds > len(AGGREGATIONS) else {}))
         honest = 100 * np.array(result.curve(NONE, HONEST_ONLY))
         panel.plot(rounds, honest, color=COLOURS[HONEST_ONLY], ls=":", lw=1.4, label="honest clients only")
         panel.set_title(attack, fontsize=11)
@@ -371,7 +379,14 @@ def plot(setup: Setup, result: Result) -> bytes:
     figure.suptitle(f"Digits, {setup.clients} clients ({split}), {setup.attackers} of them attack, d = {setup.d}")
     figure.supylabel("test accuracy, %")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2 * columns, frameon=False, fontsize=9)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=min(len(labels), int(width / LABEL_INCHES)),
+        frameon=False,
+        fontsize=9,
+    )
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110, metadata={"Software": None})
     return out.getvalue()
