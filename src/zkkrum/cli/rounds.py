@@ -657,8 +657,8 @@ def print_verification(
         tell(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
     if found.aggregate_compared:
         tell(
-            "The values in the aggregate's file are the mean of the accepted clients' committed values. Which tensors they "
-            "are is the sender's word, unless the round's subject or your own model says so."
+            "The values in the aggregate's file are the mean of the accepted clients' committed values. Which tensors "
+            "they are is the sender's word, unless the round's subject or your own model says so."
         )
     else:
         tell("No aggregate was compared: give --aggregate to check the model update you were sent.")
