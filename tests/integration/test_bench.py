@@ -82,6 +82,7 @@ class TestCommand:
         assert result.exit_code == 0, result.output
         assert asked == [Shape(5, 60), Shape(6, 60)]
         report = json.loads(result.stdout)
+        assert report.pop("schema") == "zkkrum-bench-1"
         assert report == json.loads((tmp_path / "bench.json").read_text())
         assert report["rounds"][0]["total_gates"] == small.total_gates
         assert report["original_gates"]["50"] == 105_376

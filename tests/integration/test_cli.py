@@ -147,7 +147,10 @@ def test_inspect_names_the_public_inputs(round_path: Path) -> None:
     names = [word["name"] for word in manifest["public_inputs"]]
     assert names[0] == "statement"
     assert names[-3:] == ["malicious", "flagged", "selected"]
-    assert "claims, not checked" in run("inspect", round_path / "bundle").stdout
+    said = dict(line.split(maxsplit=1) for line in run("inspect", round_path / "bundle").stdout.splitlines())
+    assert said["claims"].startswith("not checked here")
+    assert said["flagged"] == ", ".join(map(repr, manifest["verdict"]["flagged"]))
+    assert said["aggregate"] == manifest["aggregate"]
 
 
 @pytest.mark.parametrize(
