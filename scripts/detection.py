@@ -78,7 +78,7 @@ def stale(block: re.Match[str]) -> str | None:
     if not command.startswith("zkkrum evaluate"):
         return None
     row = rows[len(rows) * 2 // 3]
-    cells = [Cell(**cell) for cell in json.loads(run(command_of(command, block["text"], row)))]
+    cells = [Cell(**cell) for cell in json.loads(run(command_of(command, block["text"], row)))["cells"]]
     fresh = to_row(cells)
     wrong = [f"{name}: expected {fresh[name]}, found {text}" for name, text in row.items() if fresh[name] != text]
     return f"{row}: {', '.join(wrong)}" if wrong else None

@@ -62,6 +62,18 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
         sync(path.parent)
 
 
+def refuse_full(folder: Path) -> None:
+    """Refuse a folder that has something in it, before any work is done for it.
+
+    Raises
+    ------
+    InputError
+        If it is not empty, or no folder.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: already exists", "choose another folder, or remove it")
+
+
 def sync(path: Path) -> None:
     """Bring a file, or the names in a folder, to the disk: without it a power cut leaves an empty file of that name."""
     handle = os.open(path, os.O_RDONLY)

@@ -109,7 +109,8 @@ def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contr
 )  # fmt: skip
 def test_constants_out_of_bounds_are_refused(b: Bench, field: str, value: Any) -> None:
     words = circuit_words(b.params) | {field: value}
-    with refused("BadConstants"):
+    bounds = {"b": "b is 8, 10, 12, 14 or 16", "chunk": "chunk is a multiple of floor(252 / b)"}
+    with refused("BadConstants", *([bounds[field]] if field in bounds else [])):
         create(b, words=words)
 
 

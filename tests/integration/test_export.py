@@ -283,7 +283,7 @@ def _other_shape(folder: Path) -> None:
         (_swap_labels, "bundle: manifest: its named public inputs are not those of the proof"),
         (_no_inputs, "bundle: manifest: its named public inputs are not those of the proof"),
         (_other_client, "bundle: manifest: its commitments are not those of the roster"),
-        (_empty_inputs_file, "bundle: public_inputs: its hash is not the one in the manifest"),
+        (_empty_inputs_file, "bundle: public_inputs: expected"),
         (_not_json, "bundle: manifest:"),
         (_start, "export.json: start: 99 is no shard of this round"),
         (_other_shape, "not the verification key of these parameters"),

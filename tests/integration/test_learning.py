@@ -47,11 +47,32 @@ def test_rounds_of_an_experiment_are_proved(toolchain: Toolchain, crs: Path, tmp
 def test_the_page_of_a_bundle_says_that_it_was_verified(toolchain: Toolchain, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     done = zkkrum("report", EXAMPLE / "bundle", "-o", page, "--json")
-    assert json.loads(done.stdout) == {"output": str(page), "verified": True, "private": False}
+    assert json.loads(done.stdout) == {
+        "schema": "zkkrum-report-1",
+        "output": str(page),
+        "verified": True,
+        "private": False,
+        "reason": "",
+    }
     text = page.read_text()
-    assert "VERIFIED when this page was made" in text
-    assert "flagged" in text
-    assert "<svg" not in text
+    assert "verified when this page was made" in text
+    assert "compare with what the clients published (--commitments)" in text
+    outside = {"--commitments": "commitments", "--round": "round.toml", "--aggregate": "aggregate.npz"}
+    given = [word for option, name in outside.items() for word in (option, EXAMPLE / name)]
+    assert zkkrum("report", EXAMPLE / "bundle", "-o", page, *given).exit_code == 0
+    text = page.read_text()
+    assert "(--commitments)" not in text
+    assert all(str(EXAMPLE / name) in text for name in outside.values())
+
+
+def test_no_page_where_the_comparison_fails(toolchain: Toolchain, tmp_path: Path) -> None:
+    other = tmp_path / "round"
+    assert zkkrum("simulate", other, "-n", 10, "-d", 650).exit_code == 0
+    page = tmp_path / "report.html"
+    done = zkkrum("report", EXAMPLE / "bundle", "-o", page, "--round", other / "round.toml")
+    assert done.exit_code == 1
+    assert "INVALID: round: " in done.stdout
+    assert not page.exists()
 
 
 def test_no_page_is_made_of_a_bundle_that_does_not_verify(toolchain: Toolchain, tmp_path: Path) -> None:

@@ -228,13 +228,13 @@ def test_the_command(tmp_path: Path) -> None:
     args = ["-n", "8", "-d", "40", "--rounds", "2", "--share", "0", "--share", "0.25", "--attack", "scale"]
     done = CliRunner().invoke(command, [*args, "--json", "--csv", str(tmp_path / "t.csv")])
     assert done.exit_code == 0, done.output
-    cells = json.loads(done.stdout)
+    cells = json.loads(done.stdout)["cells"]
     assert len(cells) == 2 * 2 * 4
     assert (tmp_path / "t.csv").read_text().count("\n") == 17
     done = CliRunner().invoke(command, args)
     assert "| scale" in done.stdout
     knowing = ["--attack", "sign-flip:accepted", "--accept", "selected", "--rule", "krum-2017/mad"]
     done = CliRunner().invoke(command, [*args, *knowing, "--json"])
-    cells = [c for c in json.loads(done.stdout) if c["attack"] == "sign-flip:accepted"]
+    cells = [c for c in json.loads(done.stdout)["cells"] if c["attack"] == "sign-flip:accepted"]
     assert [(c["acceptance"], c["m"], c["attackers_accepted"]) for c in cells] == [("selected", 6, 1.0)] * 2
     assert "Multi-Krum" in CliRunner().invoke(command, ["--help"]).stdout

@@ -195,6 +195,13 @@ class TestNothingIsIgnored:
         assert result.exit_code == 2
         assert "only a BUNDLE is verified" in result.stderr
 
+    @pytest.mark.parametrize("option", ["--commitments", "--round", "--aggregate", "--initial", "--final"])
+    def test_what_only_bundles_and_runs_have_of_a_round(self, option: str, round_folder: Path) -> None:
+        there = round_folder if option == "--commitments" else round_folder / "round.toml"
+        result = run("report", round_folder, option, there)
+        assert result.exit_code == 2
+        assert f"{option}: this is a ROUND" in result.stderr
+
     def test_terms_beside_a_bundle_or_a_check(self, round_folder: Path) -> None:
         assert "--bits: the BUNDLE or the folder decides" in run("export", round_folder, "--bits", 8).stderr
         assert run("export", "--check", round_folder, "--bits", 8).exit_code == 2
@@ -235,7 +242,7 @@ class TestStreams:
             assert b"Traceback" not in done.stderr
 
     def test_interrupted_while_it_parses(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def interrupted(*_: object) -> None:
+        def interrupted(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         monkeypatch.setattr("click.Context.invoke", interrupted)

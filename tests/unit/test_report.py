@@ -7,23 +7,29 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from zkkrum.errors import InputError
 from zkkrum.learning.attacks import attacked_round, honest_updates
+from zkkrum.proof.audit import Audit, AuditedRound, State, Stretch
 from zkkrum.proof.bundle import Manifest
 from zkkrum.proof.form import MANIFEST
-from zkkrum.proof.statement import round_words
+from zkkrum.proof.statement import round_words, sentence
+from zkkrum.proof.verify import Verification
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.krum import Krum, Verdict
-from zkkrum.protocol.params import Detection, Params, Round
+from zkkrum.protocol.params import Acceptance, Detection, Params, Round, Score
 from zkkrum.protocol.quantize import quantize
-from zkkrum.report.html import render
+from zkkrum.report.html import render, render_run, rules
 from zkkrum.report.page import of_path
-from zkkrum.report.pictures import lines
+from zkkrum.report.pictures import Scale, anchor, shade_paths
+from zkkrum.report.run_page import RunPage
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import save_round
+from zkkrum.rounds.run import Run
 from zkkrum.rounds.updates import save_update
 
 ROSTER = ("alice", "bob", "<script>alert(1)", "dave", "eve", "f" * 30)
@@ -37,12 +43,14 @@ class Page(HTMLParser):
         super().__init__()
         self.text = ""
         self.tags: list[str] = []
+        self.attributes: set[str] = set()
         self.loads: list[str | None] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         for name, value in attrs:
+            self.attributes.add(name)
             loads = name in ("src", "href", "xlink:href", "data", "action", "srcset")
             if loads and not (value or "").startswith(("#", "data:")):
                 self.loads.append(value)
@@ -52,7 +60,6 @@ class Page(HTMLParser):
 
 
 def write_round(path: Path, params: Params = PARAMS, truth: bool = True) -> Round:
-    pytest.importorskip("matplotlib", reason="the pictures need matplotlib (extra plot)")
     rng = np.random.default_rng(0)
     sent, bad = attacked_round(honest_updates(params.n, params.d, 0.0, rng), 1, "scale", rng)
     round = Round(params, 4.0, ROSTER[: params.n], bytes(31) + b"\x07")
@@ -97,13 +104,71 @@ def test_the_page_of_a_round(tmp_path: Path) -> None:
     text = render(of_path(tmp_path / "r"))
     page = Page(text)
     assert f"1 of {round.params.n} clients flagged under mad" in page.text
-    for part in ("Private.", "Byzantine", "µ + 3σ/2", "µ - σ/2", "mad flags above", "12,345", "1.25 s", "same claim"):
+    for part in ("Private.", "Byzantine", "NOT VERIFIED", "12,345", "1.25 s", "same claim", "median of the scores"):
         assert part in page.text
-    assert page.tags.count("svg") == 2
     assert "script" not in page.tags
     assert page.loads == []
-    assert not re.search(r"@import|url\((?!#)", text)
+    assert not re.search(r"@import|url\(", text)
     assert text == render(of_path(tmp_path / "r"))
+
+
+def test_why_a_client_is_flagged_stands_in_its_row_and_is_drawn(tmp_path: Path) -> None:
+    round = write_round(tmp_path / "r")
+    page = of_path(tmp_path / "r")
+    assert page.private
+    why = page.private.explanation
+    text = render(page)
+    rows = re.findall(r'<tr class="client">.*?</tr>', text, re.DOTALL)
+    assert len(rows) == round.params.n
+    threshold = f"{why.threshold * page.private.unit**2:.5g}"
+    for client, reason, row in zip(round.roster, why.clients, rows, strict=True):
+        score = f"{reason.score * page.private.unit**2:.5g}"
+        assert reason.excess is not None
+        words = Page(row).text
+        for part in (client, score, threshold, f"{100 * reason.excess:+.1f} %"):
+            assert part in words
+        above = "above" if reason.flagged else "not above"
+        assert f"{client}: score {score}, {above} the threshold {threshold}" in words  # the picture's title
+        assert row.count('class="threshold"') == 1  # one line: the one in force
+        places = re.search(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="50%"', row)
+        assert places
+        line, mark = map(float, places.groups())
+        assert (mark > line) == reason.flagged
+        assert 0 <= mark <= 100
+        assert row.count('href="#flagged"') == 2 * reason.flagged  # beside the word, and where it lies
+        assert ("flagged" in words.replace("not flagged", "")) == reason.flagged
+    assert f"{why.line} = {threshold}" in Page(text).text
+
+
+@pytest.mark.parametrize("n", [12, 40, 120])
+def test_every_distance_is_in_the_picture(n: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(n)
+    points = rng.random((n, 2))
+    distances = np.sqrt(((points[:, None] - points[None]) ** 2).sum(axis=2))
+    cells = {}
+    for opacity, path in shade_paths(distances):
+        for x, y in re.findall(r"M(\d+) (\d+)h1v1h-1z", path):
+            assert (int(y), int(x)) not in cells
+            cells[int(y), int(x)] = opacity
+    assert len(cells) == n * n - n
+    for (y, x), opacity in cells.items():
+        assert 0 <= opacity - distances[y, x] / distances.max() < 0.1 + 1e-9
+
+
+def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
+    names = ("$x_{$", "<b>&amp;", "{{ 7 * 7 }}", "a" * 64, "żółć", '"><svg onload=x>')
+    rng = np.random.default_rng(0)
+    home = RoundDirectory(tmp_path / "r")
+    home.updates.mkdir(parents=True)
+    save_round(home.round_file, Round(PARAMS, 4.0, names, bytes(32)))
+    for client, row in zip(names, honest_updates(6, 200, 0.0, rng), strict=True):
+        save_update(home.updates / f"{client}.npy", row)
+    text = render(of_path(tmp_path / "r"))
+    page = Page(text)
+    for client in names:
+        assert page.text.count(client) >= 2  # its row and the title of its picture
+    assert "b" not in page.tags
+    assert "onload" not in page.attributes
 
 
 def test_a_bundle_that_claims_something_else_is_noticed(tmp_path: Path) -> None:
@@ -119,12 +184,41 @@ def test_the_page_of_a_bundle_has_nothing_private(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", round, Verdict(True, (2,), (0,)))
     page = Page(render(of_path(tmp_path / "b")))
     assert "NOT VERIFIED" in page.text
-    assert "flagged: '<script>" in page.text  # escaped: it is text, and no tag
+    assert "Flagged:  <script>alert(1)" in page.text  # escaped: it is text, and no tag
     assert "script" not in page.tags
-    assert "svg" not in page.tags
     assert "Private" not in page.text
-    assert "score" not in page.text.split("Parameters")[0].split("Clients")[1]
-    assert "VERIFIED when" in render(of_path(tmp_path / "b", "VERIFIED when this page was made."))
+    assert "score" not in page.text.split("The rules")[0].split("Clients")[1]
+    assert 'class="threshold"' not in render(of_path(tmp_path / "b"))
+    for i in range(round.params.n):
+        assert hex_of(bytes(31) + bytes([i + 1])) in page.text
+    assert "A, of the aggregate" in page.text
+
+
+def answer_of(round: Round, verdict: Verdict, **compared: Any) -> Verification:
+    statement = sentence(round, verdict, bytes(32))
+    return Verification(True, statement=statement, round=round, verdict=verdict, aggregate=bytes(32), **compared)
+
+
+@pytest.mark.parametrize("malicious", [False, True])
+def test_verified_is_verified_whatever_the_verdict(malicious: bool, tmp_path: Path) -> None:
+    round = Round(PARAMS, 4.0, ROSTER, bytes(32))
+    verdict = Verdict(malicious, (2,) if malicious else (), (0,))
+    write_bundle(tmp_path / "b", round, verdict)
+    text = render(of_path(tmp_path / "b", answer_of(round, verdict)))
+    assert '<section class="card good" id="proof"' in text
+    assert "NOT VERIFIED" not in Page(text).text
+    assert "In round 0x00" in Page(text).text
+
+
+def test_what_was_compared_and_what_was_not(tmp_path: Path) -> None:
+    round, verdict = Round(PARAMS, 4.0, ROSTER, bytes(32)), Verdict(False, (), (0,))
+    write_bundle(tmp_path / "b", round, verdict)
+    answer = answer_of(round, verdict, round_file=Path("published/round.toml"))
+    text = Page(render(of_path(tmp_path / "b", answer))).text
+    assert "published/round.toml" in text
+    assert "those that the operator published" in text
+    assert "compare with what the clients published (--commitments)" in text
+    assert "compare with the file you were sent (--aggregate)" in text
 
 
 @pytest.mark.parametrize(
@@ -141,20 +235,96 @@ def test_headlines(tmp_path: Path, verdict: Verdict, headline: str) -> None:
     assert headline in Page(render(of_path(tmp_path / "b"))).text
 
 
-def test_lines_are_what_the_rules_compare_with() -> None:
-    scores = np.array([10.0, 11, 12, 13, 60])
-    params = Params.of(n=5, d=3)
-    found = {line.label: line for line in lines(scores, params)}
-    assert found["µ"].value == pytest.approx(21.2)
-    assert found["µ + 3σ/2"].value == pytest.approx(21.2 + 1.5 * scores.std())
-    assert found["mad flags above (z = 5, γ = 0.25)"].value == 17
-    assert [line.decides for line in found.values()] == [False] * 4 + [True] * 2
-    brackets = replace(params, detection=Detection.BRACKETS, z=params.gamma, gamma=params.gamma * 0)
-    assert [line.decides for line in lines(scores, brackets)] == [True] * 4 + [False] * 2
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        (Params.of(n=6, d=3), ["3 nearest others", "above both M + z·A and (1 + γ)·M", "lowest score", "not flagged"]),
+        (
+            Params.of(
+                n=6, d=3, detection=Detection.BRACKETS, score=Score.ALL_PAIRS, m=4, acceptance=Acceptance.SELECTED
+            ),
+            ["to all others", "above µ + z·σ", "4 lowest scores", "selected who are not flagged"],
+        ),
+    ],
+)
+def test_each_rule_is_a_sentence(params: Params, found: list[str]) -> None:
+    said = rules(params)
+    assert len(said) == len(found)
+    for (_, meaning), part in zip(said, found, strict=True):
+        assert part in meaning
+
+
+def test_a_scale_is_logarithmic_where_one_score_is_far_beyond() -> None:
+    scale = Scale.of([10, 11, 12, 1e6], 15)
+    assert scale.logarithmic
+    assert 3 == scale.place(10) < scale.place(12) < scale.place(15) < 10 < scale.place(1e6) == 97
+    assert not Scale.of([10, 11, 12, 40], 15).logarithmic
+    assert Scale.of([0, 0], 0).place(0) == 3
+    assert [anchor(x) for x in (3, 50, 97)] == ["start", "middle", "end"]
+
+
+RUN_ROUND = Round(PARAMS, 4.0, ROSTER, bytes(32))
+
+
+def run_page(count: int = 7) -> RunPage:
+    """A run of which rounds 3 and 4 are gaps; <script> is flagged in rounds 2 and 5."""
+    rows = []
+    for k in range(1, count + 1):
+        flagged = (ROSTER[2],) if k in (2, 5) else ()
+        if k in (3, 4):
+            rows.append(AuditedRound(k, State.VOID if k == 3 else State.UNPROVED, "no <time>"))
+        else:
+            accepted = tuple(client for client in ROSTER if client not in flagged)
+            rows.append(
+                AuditedRound(k, State.VERIFIED, "", RUN_ROUND, bool(flagged), flagged, accepted, "clients", True)
+            )
+    parts = (Stretch(1, 2, b"a" * 32, b"b" * 32), Stretch(5, count, b"c" * 32, b"d" * 32))
+    audit = Audit(True, rounds=tuple(rows), stretches=parts, initial=b"a" * 32, final=b"d" * 32)
+    links = {k: f"run/rounds/{k:04d}/" for k in range(1, count + 1)}
+    return RunPage("run", audit, ROSTER, links, {1: 0.5, 2: 0.75, count: 0.875})
+
+
+def test_the_page_of_a_run() -> None:
+    text = render_run(run_page())
+    page = Page(text)
+    assert "5 of 7 rounds verified" in page.text
+    assert "VERIFIED WITH GAPS" in page.text
+    for model in (b"a", b"b", b"c", b"d"):
+        assert hex_of(model * 32) in page.text
+    assert "round 3 (void), round 4 (unproved)" in page.text
+    assert "unproved: no <time>" in page.text
+    assert "50.0 % after round 1, 87.5 % after round 7" in page.text
+    assert "<script>alert(1): flagged in round 2, 5" in page.text
+    assert "alice: never flagged" in page.text
+    assert "2 of 5" in page.text
+    for k in range(1, 8):
+        assert f'id="round-{k}"' in text
+        assert f'href="run/rounds/{k:04d}/"' in text
+    assert "script" not in page.tags
+    assert text.count('class="box"') == 2
+    assert text.count('class="gapped"') == 2 * len(ROSTER) + 1  # and the legend
+
+
+def test_a_long_run_and_one_without_accuracy() -> None:
+    long = run_page(250)
+    assert "248 of 250 rounds verified" in Page(render_run(long)).text
+    text = Page(render_run(replace(long, accuracy={}))).text
+    assert "Accuracy" not in text
+    assert "Who was flagged" in text
+
+
+def test_accuracies_of_a_run(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert run.load_accuracy() == {}
+    run.save_accuracy({1: 0.5, 2: 1.0})
+    assert run.load_accuracy() == {1: 0.5, 2: 1.0}
+    for damaged in ('{"accuracy": {"1": 2}}', "{", '{"accuracy": {"one": 0.5}}', "[]"):
+        run.accuracy_file.write_text(damaged)
+        with pytest.raises(InputError, match=r"accuracy\.json"):
+            run.load_accuracy()
 
 
 def test_a_scale_less_round_says_so(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="the pictures need matplotlib (extra plot)")
     round = Round(PARAMS, 1e6, ROSTER, bytes(32))
     home = RoundDirectory(tmp_path)
     home.updates.mkdir()

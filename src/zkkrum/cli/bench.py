@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from zkkrum import bench as benchmark
@@ -24,9 +23,12 @@ from zkkrum.cli.console import (
     progress_bar,
     refuse_together,
     say,
+    show,
+    table_of,
+    tell,
 )
 from zkkrum.errors import ToolMissingError
-from zkkrum.files import write_whole
+from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import BITS, Score
 from zkkrum.toolchain import Toolchain
 
@@ -60,13 +62,17 @@ def bench(
     if clients or dimension or bits:
         grid = itertools.product(clients or (10,), dimension or (650,), map(int, bits or ("12",)))
         shapes = tuple(benchmark.Shape(n, d, b) for n, d, b in grid)
+    refuse_full(out)
     found = []
     with Toolchain.find(notify=say) as tools, tempfile.TemporaryDirectory() as scratch, progress_bar() as progress:
         for k, shape in enumerate(shapes):
-            progress(f"n = {shape.n}, d = {shape.d:,}, b = {shape.b}", 0, 0)
+            name = f"n = {shape.n}, d = {shape.d:,}, b = {shape.b}"
+            progress(name, 0, 0)
             progress("rounds", k, len(shapes))
             runs = [benchmark.measure(shape, tools, Path(scratch), jobs) for _ in range(repeat)]
             found.append(min(runs, key=lambda m: m.seconds.get("prove", 0.0)))
+            progress(name, 1, 1)
+            progress("rounds", k + 1, len(shapes))
     report = {
         "machine": benchmark.machine(),
         "original_gates": benchmark.ORIGINAL_GATES,
@@ -81,45 +87,38 @@ def bench(
         print_json(report)
         return
     _show(found)
-    click.echo(", ".join(f"{key} {value}" for key, value in benchmark.machine().items()))
-    click.echo(f"written to {out}")
+    tell(", ".join(f"{key} {value}" for key, value in benchmark.machine().items()))
+    tell(f"written to {out}")
 
 
 def _show(found: list[benchmark.Measurement]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for column in ("n", "d", "b", "proofs", "gates", "/value", "prove s", "µs/value", "CPU s", "MB", "kB", "verify s"):
-        table.add_column(column, justify="right", no_wrap=True)
+    size = _numbers("n", "d", "b", "proofs", "gates", "gates/value")
+    cost = _numbers("n", "d", "b", "prove s", "µs/value", "CPU s", "MB", "kB", "verify s")
     for m in found:
-        mark = "*" if m.score == Score.ALL_PAIRS.value else ""
-        head = [
-            f"{mark}{m.n}",
-            f"{m.d:,}",
-            str(m.b),
-            f"{m.proofs:,}",
-            f"{m.total_gates:,}",
-            f"{m.gates_per_value:,.2f}",
-        ]
-        if m.skipped:
-            table.add_row(*head, "-")
-            continue
-        table.add_row(
-            *head,
-            f"{m.seconds['prove']:.2f}",
-            f"{m.microseconds_per_value:,.0f}",
-            f"{m.cpu_seconds:.1f}",
-            f"{m.memory / 1e6:,.0f}",
-            f"{m.proof_bytes / 1e3:,.0f}",
-            f"{m.seconds['verify']:.2f}",
-        )
-    console = Console(highlight=False)
-    if not console.is_terminal:  # a file or a pipe is as wide as it needs
-        console.width = 200
-    console.print(table)
-    click.echo("prove: wall time, bundle verified; CPU: children included; MB: peak of all processes; kB: all proofs")
+        head = (f"{'*' if m.score == Score.ALL_PAIRS.value else ''}{m.n}", f"{m.d:,}", str(m.b))
+        size.add_row(*head, f"{m.proofs:,}", f"{m.total_gates:,}", f"{m.gates_per_value:,.2f}")
+        if not m.skipped:
+            cost.add_row(
+                *head,
+                f"{m.seconds['prove']:.2f}",
+                f"{m.microseconds_per_value:,.0f}",
+                f"{m.cpu_seconds:.1f}",
+                f"{m.memory / 1e6:,.0f}",
+                f"{m.proof_bytes / 1e3:,.0f}",
+                f"{m.seconds['verify']:.2f}",
+            )
+    show(size)
+    tell()
+    show(cost)
+    tell("prove: wall time, bundle verified; CPU: children included; MB: peak of all processes; kB: all proofs")
     if any(m.score == Score.ALL_PAIRS.value for m in found):
-        click.echo("*: rules of the original circuit, all-pairs and brackets; the others krum-2017 and mad or brackets")
+        tell("*: rules of the original circuit, all-pairs and brackets; the others krum-2017 and mad or brackets")
     for m in found:
         if m.skipped:
-            click.echo(f"n = {m.n}, d = {m.d:,}: gates counted, not proved: {m.skipped}")
+            tell(f"n = {m.n}, d = {m.d:,}: gates counted, not proved: {m.skipped}")
     original = ", ".join(f"{count:,} at n = {n}" for n, count in benchmark.ORIGINAL_GATES.items())
-    click.echo(f"the original circuit at d = 2, without commitments: {original}")
+    tell(f"the original circuit at d = 2, without commitments: {original}")
+
+
+def _numbers(*columns: str) -> Table:
+    return table_of(*columns, numbers=columns)

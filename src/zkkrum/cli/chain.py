@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from zkkrum.cli.console import (
     AT_LEAST_ONE,
@@ -22,7 +20,10 @@ from zkkrum.cli.console import (
     print_json,
     refuse_together,
     say,
+    show,
     spinner,
+    table_of,
+    tell,
 )
 from zkkrum.cli.rounds import ATTACK_HELP, TERMS, say_fallback, terms_options
 from zkkrum.errors import EXIT_DIFFERENT
@@ -97,7 +98,8 @@ def export(
             if as_json:
                 print_json({"ok": not differences, "differences": differences})
             else:
-                click.echo("\n".join(differences) or f"{check}: exactly what this zkkrum renders")
+                for line in differences or [f"{check}: exactly what this zkkrum renders"]:
+                    tell(line)
             context.exit(EXIT_DIFFERENT if differences else 0)
         tell("rendering and compiling")
         if bundle:
@@ -130,23 +132,22 @@ def export(
 
 
 def _print_exported(done: exporting.Exported) -> None:
-    click.echo(f"{done.folder}: {len(done.files)} files; constructor.json says what is left to fill in")
+    tell(f"{done.folder}: {len(done.files)} files; constructor.json says what is left to fill in")
     for name, size in done.sizes.items():
-        click.echo(f"  {name:<20} {size:>6,} bytes of code (limit {CODE_SIZE_MAX:,})")
+        tell(f"  {name:<20} {size:>6,} bytes of code (limit {CODE_SIZE_MAX:,})")
     if done.claim:
-        click.echo(done.claim)
+        tell(done.claim)
     if done.transactions:
         limits = f"limits {TRANSACTION_BYTES:,} and {TRANSACTION_GAS:,}"
-        click.echo(f"transactions/, to be sent in this order from one address ({limits}):")
-        shown = Table(box=None, pad_edge=False)
-        for column in ("file", "what", "bytes", "gas, forecast", *(["measured"] if done.measured else [])):
-            shown.add_column(column, justify="left" if column in ("file", "what") else "right", no_wrap=True)
+        tell(f"transactions/, to be sent in this order from one address ({limits}):")
+        numbers = ("bytes", "gas, forecast", *(["measured"] if done.measured else []))
+        shown = table_of("file", "what", *numbers, numbers=numbers)
         for k, t in enumerate(done.transactions):
             measured = [f"{done.measured[k]:,}"] if done.measured else []
             shown.add_row(Path(t.file).name, t.title, f"{t.bytes:,}", f"{t.gas:,}", *measured)
-        Console(highlight=False, width=110).print(shown)
+        show(shown)
     if done.bound is False:
-        click.echo(
+        tell(
             "the bundle's round names no chain and contract, or clients that are no addresses: "
             "KrumRounds will refuse it"
         )
@@ -208,25 +209,23 @@ def onchain_demo(
         if as_json:
             print_json(report)
         else:
-            click.echo(demo.to_markdown(lives, plain))
+            tell(demo.to_markdown(lives, plain))
         return
     if as_json:
         print_json(_life(done) | {"bundle": str(out) if out else None})
         return
     p = done.params
     gates = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
-    click.echo(f"n = {p.n}, d = {p.d:,}, b = {p.b}: {p.score.value} + {p.detection.value}; gates: {gates}")
-    shown = Table(box=None, pad_edge=False)
-    for column in ("step", "gas", "calldata", ""):
-        shown.add_column(column, justify="right" if column in ("gas", "calldata") else "left")
+    tell(f"n = {p.n}, d = {p.d:,}, b = {p.b}: {p.score.value} + {p.detection.value}; gates: {gates}")
+    shown = table_of("step", "gas", "calldata", "", numbers=("gas", "calldata"))
     for step in done.steps:
         calldata = f"{step.bytes:,}" if step.bytes else ""
         shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, as_text(step.note))
-    Console(highlight=False).print(shown)
-    click.echo(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
-    click.echo(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")
+    show(shown)
+    tell(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
+    tell(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")
     if out:
-        click.echo(f"bundle: {out}")
+        tell(f"bundle: {out}")
 
 
 def _life(life: demo.Life) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from typing import TypeVar
 import click
 import numpy as np
 
-from zkkrum.cli.console import folder, print_json, progress_bar, say
+from zkkrum.cli.console import folder, json_option, print_json, progress_bar, say, tell
 from zkkrum.cli.rounds import print_proved, print_verification
 from zkkrum.cli.runs import print_audit
 from zkkrum.errors import EXIT_INVALID, InputError, ReferenceStringError
+from zkkrum.files import refuse_full
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.federation import Play, train
 from zkkrum.learning.training import digits_round
@@ -48,7 +49,7 @@ def example_bundle() -> Path:
 @click.argument("out", type=folder, default=Path("demo"))
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="More than one: a run to audit.")
 @click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@json_option
 @click.pass_context
 def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: bool) -> None:
     """Train ten clients for a round on digits, two of them Byzantine; commit, prove and verify in OUT [./demo].
@@ -58,6 +59,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
     """
     if rounds > 1:
         context.exit(_run(out, Play(rounds, CLIENTS, BYZANTINE, ATTACK, seed=seed), as_json))
+    refuse_full(out)
     seconds: dict[str, float] = {}
 
     def step(name: str, work: Callable[[], T]) -> T:
@@ -110,14 +112,21 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
         )
         context.exit(0 if found.ok else 1)
     print_proved(done, False, byzantine=truth.byzantine)
-    click.echo()
+    tell()
     print_verification(found, done.bundle, False)
-    click.echo()
+    tell()
     for name, value in seconds.items():
-        click.echo(f"{value:7.2f} s  {name}")
-    click.echo(f"\n{out}/round.toml  parameters and roster\n{out}/updates/    raw updates (private)")
-    click.echo(f"{out}/commitments/, {out}/openings/  public; to the server\n{done.bundle}/  the proof, for everybody")
-    click.echo(f"{done.aggregate}  the sum of the accepted, for the roster")
+        tell(f"{value:7.2f} s  {name}")
+    tell()
+    for name, what in {
+        "round.toml": "parameters and roster, for everybody",
+        "commitments/": "what the clients published",
+        "bundle/": "the proof, for everybody",
+        done.aggregate.name: "the sum of the accepted, for the roster",
+        "updates/, openings/": "private: the clients' and the server's",
+    }.items():
+        tell(f"{name:<20} {what}")
+    tell(f"next: zkkrum report {out}")
     context.exit(0 if found.ok else 1)
 
 
@@ -129,7 +138,7 @@ def _run(out: Path, play: Play, as_json: bool) -> int:
         print_json({"run": str(out), "ok": found.ok, "steps": [asdict(step) for step in steps]})
     else:
         print_audit(found, out)
-        click.echo(f"next: zkkrum audit {out} --save model.safetensors")
+        tell(f"next: zkkrum audit {out} --save model.safetensors")
     return 0 if found.ok else EXIT_INVALID
 
 
@@ -138,4 +147,5 @@ def _verify_example(tools: Toolchain, error: ReferenceStringError, as_json: bool
     bundle = example_bundle()
     say(f"Verifying the bundle that ships with zkkrum instead; that needs no reference string: {bundle}")
     home = RoundDirectory(bundle.parent)
-    print_verification(verify(bundle, tools, commitments=home.commitments, round_file=home.round_file), bundle, as_json)
+    found = verify(bundle, tools, commitments=home.commitments, round_file=home.round_file)
+    print_verification(found, bundle, as_json)

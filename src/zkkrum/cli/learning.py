@@ -21,13 +21,17 @@ from zkkrum.cli.console import (
     existing_folder,
     folder,
     json_option,
+    listing,
+    on_terminal,
     print_json,
-    printable,
     progress_bar,
-    refuse_together,
     say,
+    show,
+    show_rows,
+    table_of,
+    tell,
 )
-from zkkrum.errors import EXIT_INVALID, InputError, ToolMissingError
+from zkkrum.errors import InputError, ToolMissingError
 from zkkrum.files import write_whole
 from zkkrum.learning import calibrate as calibration
 from zkkrum.learning import evaluate as evaluation
@@ -35,22 +39,16 @@ from zkkrum.learning import experiment as experiments
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.learning.evade import EVASIVE
 from zkkrum.learning.training import Training
-from zkkrum.proof.form import MANIFEST
-from zkkrum.proof.verify import verify
 from zkkrum.protocol.params import BITS, Acceptance, Detection
-from zkkrum.report.html import render
-from zkkrum.report.page import of_path
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.roundfile import load_round, save_round
 from zkkrum.toolchain import Toolchain
 
 ATTACK = "NAME[:STRENGTH]"
-ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(
-    [
-        *(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items()),
-        *(f"  {name}:unflagged, {name}:accepted: the strongest that the rule still lets through" for name in EVASIVE),
-    ]
-)
+ATTACK_ROWS = {name: attack.summary for name, attack in ATTACKS.items()} | {
+    f"{name}:unflagged, {name}:accepted": "the strongest that the rule still lets through" for name in EVASIVE
+}
+ATTACK_HELP = listing("Attacks", ATTACK_ROWS)
 new_file = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -164,9 +162,54 @@ def evaluate(
     _write(csv_path, evaluation.to_csv(cells))
     _write(markdown_path, evaluation.to_markdown(cells))
     if as_json:
-        print_json([asdict(c) for c in cells])
+        print_json({"cells": [asdict(c) for c in cells]})
     else:
+        _show_cells(cells)
+
+
+HEADS = {
+    "k": "attackers; * where they are more than the f of krum-2017, and Krum promises nothing",
+    "caught": "attackers that are flagged",
+    "accepted": "attackers whose updates are aggregated",
+    "honest": "honest clients that are flagged",
+    "rounds": "rounds in which an honest client is flagged",
+    "warned": "rounds in which `zkkrum prove` warns",
+    "error": "how far the aggregate is from the honest mean, relative to that mean",
+    "nothing": "the same error of the mean of everybody, without any rule",
+    "winner": "rounds in which the client that Krum selects is honest",
+    "strength": "what attackers found who know the rule",
+}
+"""Columns of `zkkrum evaluate` on a terminal, and what they mean."""
+
+
+def _show_cells(cells: Sequence[evaluation.Cell]) -> None:
+    """Print cells: on a terminal a table for each rule and federation, elsewhere the Markdown that documents hold."""
+    if not on_terminal():
         click.echo(evaluation.to_markdown(cells).rstrip())
+        return
+    tables: dict[str, list[evaluation.Cell]] = {}
+    for c in cells:
+        title = f"{c.rule}: n = {c.n}, d = {c.d:,}, f = {c.f}, heterogeneity {c.heterogeneity:g}"
+        tables.setdefault(title, []).append(c)
+    selected = cells[0].acceptance == Acceptance.SELECTED.value
+    attacked, knowing = any(c.k for c in cells), any(c.strength is not None for c in cells)
+    left_out = {"warned"} if attacked else {"k", "caught", "error", "nothing", "winner"}
+    left_out |= {name for name, wanted in (("accepted", attacked and selected), ("strength", knowing)) if not wanted}
+    heads = [name for name in HEADS if name not in left_out]
+    for title, mine in tables.items():
+        table = table_of("attack", *heads, numbers=heads)
+        for c in mine:
+            row = evaluation.to_row([c])
+            named = {name: row.get(f"{c.rule.partition('/')[2]}: {name}", "") for name in heads}
+            named |= {"k": row["attackers"], "nothing": row["undefended"], "winner": row["winner honest"]}
+            table.add_row(c.attack, *(named[name] for name in heads))
+        tell(title)
+        show(table)
+        tell()
+    m = f" (m = {'/'.join(map(str, sorted({c.m for c in cells})))})" if selected else ""
+    tell(f"Percent, over {cells[0].rounds} rounds a row. Aggregated: the {cells[0].acceptance}{m}.")
+    for name in heads:
+        tell(f"{name:<9} {HEADS[name]}")
 
 
 @click.command(epilog=ATTACK_HELP)
@@ -251,12 +294,15 @@ def calibrate(
         }
         print_json(report)
         return
-    click.echo(_describe_calibration(result, params.detection, params.z, params.gamma))
+    for line in _describe_calibration(result, params.detection, params.z, params.gamma):
+        tell(line)
     if costs:
-        click.echo(f"\nWhen {k} of {params.n} clients attack these rounds, percent, before -> after:\n")
-        click.echo(evaluation.markdown_table(["attack", "attackers flagged", "error", "strength"], _costs(costs)))
-        click.echo(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
-    click.echo(f"written: {output}" + (f", {round_file}" if round_file else ""))
+        tell()
+        tell(f"When {k} of {params.n} clients attack these rounds, percent, before -> after:")
+        tell()
+        show_rows(["attack", "attackers flagged", "error", "strength"], _costs(costs), evaluation.markdown_table)
+        tell(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
+    tell(f"written: {output}" + (f", {round_file}" if round_file else ""))
 
 
 def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
@@ -269,7 +315,7 @@ def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
     return [[c.attack, change(c.flagged), change(c.error), strength(c.strength)] for c in costs]
 
 
-def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> str:
+def _describe_calibration(c: calibration.Calibration, detection: Detection, z: object, gamma: object) -> list[str]:
     mad = detection is Detection.MAD
     unit = "of the median above the median" if mad else "standard deviations above the mean"
     before, after = (f"{100 * x:.0f} %" if mad else f"{x:.2f}" for x in (c.excess_before, c.excess_after))
@@ -289,15 +335,18 @@ def _describe_calibration(c: calibration.Calibration, detection: Detection, z: o
             f"The excess drifts over these rounds (Mann-Kendall p = {c.trend:.3f}): old rounds tell little of the "
             "next; calibrate on the latest, and again."
         )
-    return "\n".join(lines)
+    return lines
 
 
-AGGREGATION_HELP = "\n\n\b\nAggregations:\n" + "\n".join(
-    f"  {name}: {summary}" for name, summary in experiments.AGGREGATIONS.items()
+EXPERIMENT_HELP = "\n\n".join(
+    [
+        listing("Attacks", ATTACK_ROWS | {"label-flip": "trained on flipped labels"}),
+        listing("Aggregations", experiments.AGGREGATIONS),
+    ]
 )
 
 
-@click.command(epilog=ATTACK_HELP + "\n  label-flip: trained on flipped labels" + AGGREGATION_HELP)
+@click.command(epilog=EXPERIMENT_HELP)
 @click.argument("out", type=folder, default=Path("experiment"))
 @click.option("--clients", "-n", type=AT_LEAST_ONE, default=10, show_default=True)
 @click.option("--attackers", "-k", type=NOT_NEGATIVE, default=3, show_default=True)
@@ -394,41 +443,9 @@ def experiment(
     if as_json:
         print_json(report)
         return
-    click.echo("Test accuracy after the last rounds, percent (mean of three):\n")
-    click.echo(evaluation.markdown_table(*experiments.summary(setup, result)).rstrip())
+    tell("Test accuracy after the last rounds, percent (mean of three):")
+    tell()
+    show_rows(*experiments.summary(setup, result), evaluation.markdown_table)
     if proofs := sum(step.proof is not None for step in result.steps):
-        click.echo(f"\n{proofs} rounds proved and verified: {out / 'bundles'}")
-
-
-@click.command()
-@click.argument("path", metavar="ROUND|BUNDLE", type=existing_folder)
-@click.option("--output", "-o", type=new_file, default=Path("report.html"), show_default=True, help="Page to write.")
-@click.option("--no-verify", is_flag=True, help="Do not verify a BUNDLE first; the page then says so.")
-@json_option
-@click.pass_context
-def report(context: click.Context, path: Path, output: Path, no_verify: bool, as_json: bool) -> None:
-    """Write one self-contained HTML page about a ROUND or a BUNDLE.
-
-    From a ROUND it shows scores and distances and is for the server's eyes; from a BUNDLE, what everybody may see.
-    Pictures need zkkrum[plot].
-    """
-    verified = None
-    is_bundle = (path / MANIFEST).is_file()
-    if not is_bundle:
-        refuse_together("this is a ROUND; only a BUNDLE is verified", "no_verify")
-    if is_bundle and not no_verify:
-        with Toolchain.find(notify=say) as tools, progress_bar() as progress:
-            answer = verify(path, tools, progress=progress)
-        if not answer.ok:
-            if as_json:
-                print_json({"output": None, "verified": False, "reason": answer.reason})
-            else:
-                click.echo(printable(f"INVALID: {answer.reason}; no page written"))
-            context.exit(EXIT_INVALID)
-        verified = "VERIFIED when this page was made. Compare the commitments with what the clients published."
-    page = of_path(path, verified)
-    write_whole(output, render(page).encode(), 0o600 if page.private else 0o644)
-    if as_json:
-        print_json({"output": str(output), "verified": bool(verified), "private": page.private is not None})
-    else:
-        click.echo(f"written: {output}" + (" (private: scores and distances)" if page.private else ""))
+        tell()
+        tell(f"{proofs} rounds proved and verified: {out / 'bundles'}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say
+from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say, tell
 from zkkrum.errors import EXIT_DIFFERENT, InputError
 from zkkrum.files import write_whole
 from zkkrum.page import make as pages
@@ -62,7 +62,7 @@ def page(
             if as_json:
                 print_json({"ok": not reason, "reason": reason})
             else:
-                click.echo(f"{check}: {reason or 'exactly the page that this zkkrum makes'}")
+                tell(f"{check}: {reason or 'exactly the page that this zkkrum makes'}")
             context.exit(EXIT_DIFFERENT if reason else 0)
         shapes = [*(load_round(path).params for path in rounds), *map(_params_of, bundles)]
         made = pages.make(shapes, tools, say)
@@ -71,5 +71,5 @@ def page(
     if as_json:
         print_json({"page": str(out), "bytes": len(made), "sha256": digest})
         return
-    click.echo(f"{out}: {len(made):,} bytes, SHA-256 {digest}")
-    click.echo("open it in any browser and drop a bundle on it; it loads and sends nothing")
+    tell(f"{out}: {len(made):,} bytes, SHA-256 {digest}")
+    tell("open it in any browser and drop a bundle on it; it loads and sends nothing")

@@ -5,15 +5,13 @@ Only parses, prints and exits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from zkkrum.cli.console import (
@@ -28,18 +26,21 @@ from zkkrum.cli.console import (
     given,
     jobs_option,
     json_option,
+    listing,
     print_json,
-    printable,
     progress_bar,
     refuse_together,
     say,
+    show,
+    table_of,
+    tell,
 )
 from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED, InputError
 from zkkrum.evm import gas
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
-from zkkrum.proof.bundle import read_manifest
+from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import Form, why
 from zkkrum.proof.jobs import require_private
 from zkkrum.proof.material import Material, load
@@ -68,7 +69,7 @@ from zkkrum.toolchain import Toolchain
 NATIVE_HASH_FROM = 20_000
 """Coordinates from which a client's commitment goes through bb (0.3 s instead of 4 for 10^6)."""
 
-ATTACK_HELP = "\b\nAttacks:\n" + "\n".join(f"  {name}: {attack.summary}" for name, attack in ATTACKS.items())
+ATTACK_HELP = listing("Attacks", {name: attack.summary for name, attack in ATTACKS.items()})
 
 
 TERMS_OPTIONS = (
@@ -219,13 +220,8 @@ def _reasons(done: Proved) -> dict[str, Any]:
 def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> None:
     """Print the verdict client by client, and why: for the server alone."""
     verdict, private = done.outcome.verdict, _reasons(done)
-    table = Table(box=None, pad_edge=False)
-    for column in ("client", "verdict"):
-        table.add_column(column)
-    for column in ("score", "threshold", "excess"):
-        table.add_column(column, justify="right")
-    if byzantine is not None:
-        table.add_column("in truth")
+    numbers = ("score", "threshold", "excess")
+    table = table_of("client", "verdict", *numbers, *(["in truth"] if byzantine is not None else []), numbers=numbers)
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
@@ -233,13 +229,13 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
-    Console(highlight=False).print(table)
-    click.echo(
+    show(table)
+    tell(
         f"Private, never in the bundle: the scores, and the threshold {private['threshold_is']} that they are "
         "compared with."
     )
     if private["flags_nobody"]:
-        click.echo(f"Nobody is flagged, whatever the excess: {private['flags_nobody']}.")
+        tell(f"Nobody is flagged, whatever the excess: {private['flags_nobody']}.")
 
 
 @click.command(epilog=ATTACK_HELP)
@@ -280,8 +276,8 @@ def simulate(
     if as_json:
         print_json({"round": str(out), "context": hex_of(round.context), **asdict(truth)})
         return
-    click.echo(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
-    click.echo(f"next: zkkrum prove {out}")
+    tell(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
+    tell(f"next: zkkrum prove {out}")
 
 
 @click.command("open")
@@ -333,9 +329,7 @@ def open_(
     if as_json:
         print_json({"round": str(out), "context": hex_of(round.context), "chunk": round.params.chunk})
         return
-    click.echo(
-        f"{out}: {round.params.n} clients, {round.params.chunks:,} chunk(s) of {round.params.chunk:,} coordinates"
-    )
+    tell(f"{out}: {round.params.n} clients, {round.params.chunks:,} chunk(s) of {round.params.chunk:,} coordinates")
 
 
 @click.command()
@@ -369,12 +363,12 @@ def commit(update: Path, round_file: Path, client: str | None, out: Path, as_jso
     if as_json:
         print_json(report)
         return
-    click.echo(f"commitment of {who!r}: {report['commitment']}")
-    click.echo(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
+    tell(f"commitment of {who!r}: {report['commitment']}")
+    tell(f"publish {report['publish']}; once all have published, send {report['send']} to the server")
     if loaded.left_out:
-        click.echo(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
+        tell(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
     if clipped:
-        click.echo(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
+        tell(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
 
 
 @click.command()
@@ -413,21 +407,17 @@ def estimate(
         more = {"on_chain": _on_chain(params)} if on_chain else {}
         print_json({**asdict(found), "chunk": params.chunk, "chunks": params.chunks, **more})
         return
-    click.echo(f"n = {params.n}, d = {params.d:,}, b = {params.b}, {params.score.value} + {params.detection.value}")
-    click.echo(f"form       {found.form}: {found.reason}")
+    tell(f"n = {params.n}, d = {params.d:,}, b = {params.b}, {params.score.value} + {params.detection.value}")
+    tell(f"form       {found.form}: {found.reason}")
     for name, count in found.circuits.items():
-        click.echo(f"{name:<10} about {count:,} gates")
-    click.echo(f"proofs     {found.proofs:,}, {found.proof_bytes:,} bytes in all")
-    click.echo(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.0f} MB)")
-    click.echo(
-        f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first"
-    )
+        tell(f"{name:<10} about {count:,} gates")
+    tell(f"proofs     {found.proofs:,}, {found.proof_bytes:,} bytes in all")
+    tell(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.0f} MB)")
+    tell(f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first")
     where = f"{found.workers} × {found.cores} cores" if found.workers > 1 else f"{found.cores} core(s)"
-    click.echo(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
+    tell(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
     largest = largest_chunk(params)
-    click.echo(
-        f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}"
-    )
+    tell(f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}")
     if on_chain:
         _print_on_chain(params)
 
@@ -445,21 +435,19 @@ def _on_chain(params: Params) -> dict[str, Any]:
 
 def _print_on_chain(params: Params) -> None:
     found = gas.forecast(params)
-    click.echo("on chain, with bb's optimized verifiers, under Cancun and Prague:")
-    shown = Table(box=None, pad_edge=False)
-    for column in ("transaction", "gas", "calldata", "times"):
-        shown.add_column(column, justify="left" if column == "transaction" else "right")
+    tell("on chain, with bb's optimized verifiers, under Cancun and Prague:")
+    shown = table_of("transaction", "gas", "calldata", "times", numbers=("gas", "calldata", "times"))
     for cost in (*found.deployment, *found.round, *found.verdict):
         shown.add_row(cost.title, f"{cost.gas:,}", f"{cost.bytes:,}" if cost.bytes else "", f"{cost.count:,}")
-    Console(highlight=False).print(shown)
-    click.echo(
+    show(shown)
+    tell(
         f"the verdict: {found.verdict_gas:,} gas in {found.transactions:,} transaction(s), "
         f"{found.verdict_gas / (params.n * params.d):,.1f} a committed value; under Osaka {found.osaka_verdict_gas:,}"
     )
     if params.chunks > 1:
         for larger in gas.larger_shards(params):
             shards = f"{larger.shards:,} shards" if larger.shards > 1 else "one circuit"
-            click.echo(f"  with {larger.points:,} points: {shards}, {larger.gas:,} gas")
+            tell(f"  with {larger.points:,} points: {shards}, {larger.gas:,} gas")
 
 
 @click.command()
@@ -557,24 +545,22 @@ def print_proved(
         )
         return
     _reason_table(done, byzantine)
-    click.echo(done.verification.statement)
+    tell(done.verification.statement)
     if not done.by_clients:
-        click.echo("The commitments are the server's own: no client has committed to anything.")
+        tell("The commitments are the server's own: no client has committed to anything.")
     if exact:
         words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
-        click.echo(
-            f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private)."
-        )
+        tell(f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private).")
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
-        click.echo("Clipped entries: " + ", ".join(f"{client!r} {share:.1%}" for client, share in clipped.items()))
-    click.echo(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")
+        tell("Clipped entries: " + ", ".join(f"{client!r} {share:.1%}" for client, share in clipped.items()))
+    tell(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")
     times = ", ".join(f"{name} {value:.2f} s" for name, value in done.seconds.items())
     counts = ", ".join(f"{name} {count:,}" for name, count in done.gates.items())
-    click.echo(f"{done.proofs} proof(s); gates by key: {counts}; {times}")
+    tell(f"{done.proofs} proof(s); gates by key: {counts}; {times}")
     if done.kept:
-        click.echo(f"private work directory kept: {done.kept}")
-    click.echo(f"verified; bundle: {done.bundle}")
-    click.echo(f"aggregate of {len(done.accepted)} accepted clients, for the roster alone: {done.aggregate}")
+        tell(f"private work directory kept: {done.kept}")
+    tell(f"verified; bundle: {done.bundle}")
+    tell(f"aggregate of {len(done.accepted)} accepted clients, for the roster alone: {done.aggregate}")
 
 
 @click.command()
@@ -655,43 +641,48 @@ def print_verification(
                 "accepted": [roster[i] for i in accepted] if verdict else None,
                 "aggregate": hex_of(found.aggregate) if found.ok else None,
                 "claims": found.claims,
-            }
+            },
+            of="verify",
         )
         return
     if not found.ok:
-        click.echo(printable(f"INVALID: {found.reason}"))
+        tell(f"INVALID: {found.reason}")
         return
-    click.echo(printable(f"VERIFIED: {bundle}"))
-    click.echo(printable(found.statement))
+    tell(f"VERIFIED: {bundle}")
+    tell(found.statement)
     if not _as_expected(found, expect):
-        click.echo(f"NOT AS EXPECTED: the proof is valid, but its verdict is not the expected {expect!r}.")
+        tell(f"NOT AS EXPECTED: the proof is valid, but its verdict is not the expected {expect!r}.")
     if strict and found.not_compared:
         missing = " and ".join(f"--{name}" for name in found.not_compared)
-        click.echo(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
+        tell(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
     if found.aggregate_compared:
-        click.echo("The model update in the aggregate's file is the mean of the accepted clients' committed values.")
+        tell(
+            "The values in the aggregate's file are the mean of the accepted clients' committed values. Which tensors they "
+            "are is the sender's word, unless the round's subject or your own model says so."
+        )
     else:
-        click.echo("No aggregate was compared: give --aggregate to check the model update you were sent.")
+        tell("No aggregate was compared: give --aggregate to check the model update you were sent.")
     if found.commitments_by == "server":
-        click.echo("By the bundle's own word the commitments are the server's, not the clients'.")
+        tell("By the bundle's own word the commitments are the server's, not the clients'.")
     if not (found.commitments_compared or found.round_compared):
-        click.echo(
+        tell(
             "Nothing was compared with an outside source: this says that the bundle agrees with itself. "
             "Give --commitments and --round as the clients and the operator published them."
         )
     elif not found.commitments_compared:
-        click.echo("The commitments were not compared with an outside source: give --commitments.")
+        tell("The commitments were not compared with an outside source: give --commitments.")
     elif not found.round_compared:
-        click.echo("The parameters were not compared with an outside source: give --round.")
+        tell("The parameters were not compared with an outside source: give --round.")
 
 
 @click.command()
 @click.argument("bundle", type=existing_folder)
 @json_option
 def inspect(bundle: Path, as_json: bool) -> None:
-    """Show the named public inputs and parameters of BUNDLE. Shows claims: `zkkrum verify` checks them.
+    """Show what BUNDLE claims, a name and a value a line: verdict, parameters, commitments, public inputs.
 
-    Under "unverified" stands what it cannot check: who committed, times, gates and versions are the maker's own word.
+    Nothing is checked: `zkkrum verify` does that. What it cannot check is marked "unverified": who committed, times,
+    gates and versions are the maker's own word.
     """
     try:
         manifest = read_manifest(bundle)
@@ -700,30 +691,31 @@ def inspect(bundle: Path, as_json: bool) -> None:
     if as_json:
         print_json({**manifest.model_dump(), "unverified": sorted(manifest.unverified)})
         return
-    click.echo(printable(f"{bundle}: form {manifest.form}"))
-    click.echo("claims, which `zkkrum verify` checks; public inputs, in order, are bold:")
-    claims = _claims_table()
+    for name, value in claims(manifest):
+        tell(f"{name:<18} {value}")
+
+
+def claims(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what a manifest claims, a name and a value each; names of clients are quoted as in statements."""
+    said = manifest.verdict
+    yield "claims", "not checked here: `zkkrum verify` does, but for what is unverified"
+    yield "form", manifest.form
+    yield "malicious", "yes" if said.malicious else "no"
+    for name, clients in (("flagged", said.flagged), ("selected", said.selected)):
+        yield name, ", ".join(map(repr, clients)) or "nobody"
+    yield "accepted", f"{len(said.accepted)} of {len(manifest.commitments)}"
     for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
-        claims.add_row(key, as_text(value))
+        yield key, str(value)
     for key, value in manifest.round.parameters.model_dump().items():
-        claims.add_row(key, as_text(value))
+        yield key, str(value)
+    for entry in manifest.commitments:
+        yield f"commitment[{entry.client}]", entry.commitment
+    yield "aggregate", manifest.aggregate
     for word in manifest.public_inputs:
-        claims.add_row(as_text(word.name, "bold"), as_text(word.value))
-    Console(highlight=False).print(claims)
-    click.echo("claims that nothing can check (unverified):")
-    unverified = _claims_table()
-    unverified.add_row("commitments by", as_text(f"the {manifest.commitments_by}"))
-    unverified.add_row("made with", as_text(f"zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"))
+        yield f"input {word.name}", word.value
+    yield "unverified", f"commitments by the {manifest.commitments_by}"
+    yield "unverified", f"made with zkkrum {manifest.zkkrum}, noir {manifest.noir}, bb {manifest.bb}"
     for name, circuit in manifest.circuits.items():
-        unverified.add_row(as_text(f"gates of {name} ({circuit.crate})"), as_text(f"{circuit.gates:,}"))
+        yield "unverified", f"{circuit.gates:,} gates of {name} ({circuit.crate})"
     for name, seconds in manifest.seconds.items():
-        unverified.add_row(as_text(f"seconds of {name}"), as_text(f"{seconds:.3f}"))
-    Console(highlight=False).print(unverified)
-    click.echo("files and their hashes are in manifest.json")
-
-
-def _claims_table() -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column("name", overflow="fold")
-    table.add_column("value", overflow="fold")
-    return table
+        yield "unverified", f"{seconds:.3f} s of {name}"

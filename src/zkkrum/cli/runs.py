@@ -13,8 +13,6 @@ from typing import Any
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from zkkrum.cli.console import (
     as_text,
@@ -23,9 +21,11 @@ from zkkrum.cli.console import (
     jobs_option,
     json_option,
     print_json,
-    printable,
     progress_bar,
     say,
+    show,
+    table_of,
+    tell,
 )
 from zkkrum.cli.rounds import print_verification
 from zkkrum.errors import EXIT_GAP, EXIT_INVALID, InputError
@@ -99,7 +99,7 @@ def aggregate(
         if as_json:
             print_json({"ok": False, "reason": found.reason, "out": None})
         else:
-            click.echo(printable(f"INVALID: {found.reason}; nothing written"))
+            tell(f"INVALID: {found.reason}; nothing written")
         context.exit(EXIT_INVALID)
     assert found.round is not None
     if model is not None:
@@ -128,16 +128,16 @@ def aggregate(
         return
     print_verification(found, bundle, False)
     if left:
-        click.echo(f"Buffers, as they were: {', '.join(map(repr, left))}")
+        tell(f"Buffers, as they were: {', '.join(map(repr, left))}")
     if not bound:
-        click.echo(
+        tell(
             "The round's subject does not name this model: that the mean belongs on it is your own knowledge."
             if model is not None
             else "The round's subject does not name these tensors: their names and shapes are the sender's word."
         )
     if model is not None:
-        click.echo(f"subject of a round that starts from the next model: {hex_of(subject_of(tensors))}")
-    click.echo(f"written: {target} (sha256 {digest})")
+        tell(f"subject of a round that starts from the next model: {hex_of(subject_of(tensors))}")
+    tell(f"written: {target} (sha256 {digest})")
 
 
 def _layout(found: Verification) -> Layout:
@@ -218,9 +218,8 @@ def print_audit(
     digest: str | None = None,
 ) -> None:
     """Print the table of an audit and its answer."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("round", "clients", "flagged", "accepted", "verdict", "seconds"):
-        table.add_column(column, justify="left" if column in ("flagged", "verdict") else "right")
+    numbers = ("round", "clients", "accepted", "seconds")
+    table = table_of("round", "clients", "flagged", "accepted", "verdict", "seconds", numbers=numbers)
     for row in found.rounds:
         if row.state is State.VERIFIED and row.round:
             verdict = "[red]flagged[/]" if row.flagged else "unattributed" if row.malicious else "[green]honest[/]"
@@ -229,37 +228,37 @@ def print_audit(
             table.add_row(str(row.number), n, who, accepted, verdict, f"{row.seconds:.2f}")
         else:
             table.add_row(str(row.number), "", "", "", f"[yellow]{row.state.value}[/]", "")
-    Console(highlight=False).print(table)
+    show(table)
     for row in found.rounds:
         if row.reason:
-            click.echo(printable(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}"))
+            tell(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}")
         if row.changed:
-            click.echo(f"round {row.number} changes {', '.join(row.changed)}")
+            tell(f"round {row.number} changes {', '.join(row.changed)}")
     if not found.ok:
         where = f"round {found.failed}: " if found.failed else ""
-        click.echo(printable(f"INVALID: {where}{found.reason}"))
+        tell(f"INVALID: {where}{found.reason}")
         return
     for s in found.stretches:
-        click.echo(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: rounds {s.first} to {s.last}")
+        tell(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: rounds {s.first} to {s.last}")
     if found.gaps:
         gaps = ", ".join(str(gap.number) for gap in found.gaps)
-        click.echo(f"GAPS: rounds {gaps}: the rest is verified, these are the server's word")
+        tell(f"GAPS: rounds {gaps}: the rest is verified, these are the server's word")
     else:
-        click.echo(
+        tell(
             f"VERIFIED: {run}: the final model is exactly what the {len(found.rounds)} proved rounds make of the "
             "initial one"
         )
     if final:
-        click.echo(f"{final} is that model.")
+        tell(f"{final} is that model.")
     if not own_initial:
-        click.echo("The initial model is the run's own: give --initial to compare with yours.")
+        tell("The initial model is the run's own: give --initial to compare with yours.")
     if not all(row.commitments_compared for row in found.rounds if row.state is State.VERIFIED):
-        click.echo("Not every round holds the commitments that the clients published.")
+        tell("Not every round holds the commitments that the clients published.")
     if any(row.commitments_by == "server" for row in found.rounds):
-        click.echo("By the bundles' own word, commitments of some rounds are the server's, not the clients'.")
-    click.echo(f"final model, SHA-256 of layout and values (its rounds' subject): {hex_of(found.final)}")
+        tell("By the bundles' own word, commitments of some rounds are the server's, not the clients'.")
+    tell(f"final model, SHA-256 of layout and values (its rounds' subject): {hex_of(found.final)}")
     if digest:
-        click.echo(f"written: {save} (sha256 {digest})")
+        tell(f"written: {save} (sha256 {digest})")
 
 
 def _some(names: Sequence[str], most: int = 4) -> str:

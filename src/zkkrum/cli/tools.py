@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from zkkrum import toolchain
-from zkkrum.cli.console import as_text, json_option, print_json, say, spinner
+from zkkrum.cli.console import json_option, print_json, say, spinner, tell
 from zkkrum.toolchain import Toolchain
 
 
@@ -36,8 +34,8 @@ def setup(points: int | None, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    click.echo(f"nargo {report['nargo']} and bb {report['bb']} are ready in {report['tools']}")
-    click.echo(f"reference string: {report['points']:,} points at hand")
+    tell(f"nargo {report['nargo']} and bb {report['bb']} are ready in {report['tools']}")
+    tell(f"reference string: {report['points']:,} points at hand")
 
 
 @click.command()
@@ -58,14 +56,11 @@ def doctor(context: click.Context, clean: bool, as_json: bool) -> None:
     if as_json:
         print_json({"ok": broken is None, "checks": [asdict(check) for check in checks]})
         context.exit(code)
-    table = Table(box=None, pad_edge=False)
-    for column in ("", "check", "found", "expected"):
-        table.add_column(column, overflow="fold")
     for check in checks:
-        mark = "[green]ok[/]" if check.ok else "[red]NO[/]" if check.required else "[yellow]--[/]"
-        table.add_row(mark, check.name, as_text(check.found), as_text(check.expected))
-    Console(highlight=False).print(table)
+        mark = "ok" if check.ok else "NO" if check.required else "--"
+        wish = "" if check.ok else f" (expected {check.expected})"
+        tell(f"{mark}  {check.name}: {check.found}{wish}")
     for check in checks:
         if not check.ok and check.required:
-            click.echo(f"{check.name}: {check.repair}")
+            tell(f"{check.name}: {check.repair}")
     context.exit(code)

@@ -16,9 +16,6 @@ from zkkrum.proof.verify import Verification, verify
 from zkkrum.protocol.challenge import FIRST_LINK
 from zkkrum.toolchain import Toolchain
 
-FILE_BYTES_MAX = 64 * 2**20
-"""No file of an export, or of a bundle that was verified before it is exported, is larger."""
-
 
 def verified_evidence(path: Path, tools: Toolchain) -> Evidence:
     """Verify a bundle and return what the contract is told of it.
@@ -41,11 +38,11 @@ def evidence_of(path: Path, checked: Verification) -> Evidence:
     assert verdict is not None
     malicious, flagged, selected = verdict.public_words()
     outputs, n = (malicious, flagged, selected), round.params.n
-    proof, public_inputs = (read_file(path, name, FILE_BYTES_MAX) for name in (TOP.proof, TOP.public_inputs))
+    proof, public_inputs = (read_file(path / name) for name in (TOP.proof, TOP.public_inputs))
     if checked.form is Form.ROUND:
         return Evidence(round, outputs, [RoundInputs.parse(public_inputs, n).leaves], proof)
     parts = [shard_part(round.params, t) for t in range(round.params.chunks)]
-    shards = [ShardInputs.parse(read_file(path, part.public_inputs, FILE_BYTES_MAX), n) for part in parts]
+    shards = [ShardInputs.parse(read_file(path / part.public_inputs), n) for part in parts]
     return Evidence(
         round,
         outputs,
@@ -53,5 +50,5 @@ def evidence_of(path: Path, checked: Verification) -> Evidence:
         proof,
         VerdictInputs.parse(public_inputs, n).public,
         [FIRST_LINK, *(shard.after for shard in shards)],
-        [read_file(path, part.proof, FILE_BYTES_MAX) for part in parts],
+        [read_file(path / part.proof) for part in parts],
     )

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.claims import ClaimState, first_missing
-from zkkrum.evm.evidence import FILE_BYTES_MAX, evidence_of
+from zkkrum.evm.evidence import evidence_of
 from zkkrum.evm.gas import batch_size, gas_of
 from zkkrum.evm.rehearsal import is_bound, rehearse
 from zkkrum.evm.rounds import DEFAULT_SCHEDULE
@@ -266,9 +266,7 @@ def _of_bundle(
     calls = told.calls(batch_size(p), start)
     files, planned = _plan(told, rendered.contracts, calls)
     files |= _named_inputs(told, commitments)
-    files |= {
-        f"{BUNDLE}/{name}": read_file(path, name, FILE_BYTES_MAX) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))
-    }
+    files |= {f"{BUNDLE}/{name}": read_file(path / name) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))}
     if told.public is None:
         [(_, proof, words)] = told.questions(commitments)
         files["verify.hex"] = _hex(encode_call(rendered.contracts["IVerifier"].selectors["verify"], proof, words))
@@ -328,7 +326,7 @@ def export_bundle(
         raise InputError(f"{path}: refusing to export a bundle that does not verify: {checked.reason}")
     p = checked.round.params
     start, claim = first_missing(evidence_of(path, checked), state) if state else (None, "")
-    keys = {name: read_file(path, name, FILE_BYTES_MAX) for name in Form.of(p).circuits(p)}
+    keys = {name: read_file(path / name) for name in Form.of(p).circuits(p)}
     rendered = _render(p, keys, tools, optimized=optimized, fresh=False)
     more, planned, told, calls = _of_bundle(path, checked, rendered, start)
     measured: list[int] = []
@@ -355,7 +353,7 @@ def _write(out: Path, files: Files) -> None:
 def _is_export(folder: Path) -> bool:
     """Tell whether a folder is an export and nothing more, so that it may be replaced."""
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder, MANIFEST, FILE_BYTES_MAX))
+        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
     except (OSError, ValueError):
         return False
     return _present(folder) <= {MANIFEST, *manifest.files}
@@ -382,7 +380,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         If the folder is not an export.
     """
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder, MANIFEST, FILE_BYTES_MAX))
+        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
     except OSError as error:
         raise InputError(f"{folder}: not an export: {MANIFEST}: {error.strerror}") from error
     except ValidationError as error:
@@ -394,7 +392,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
     for file, circuit in form.circuits(params).items():
         shown = f"keys/{names[file]}.vk"
         try:
-            keys[file] = read_file(folder, shown, FILE_BYTES_MAX)
+            keys[file] = read_file(folder / shown)
         except OSError as error:
             return [f"{shown}: {error.strerror}"]
         if hashlib.sha256(keys[file]).hexdigest() != expected_key_hash(circuit, gates[file], tools):
@@ -430,7 +428,7 @@ def _compare(folder: Path, expected: Files) -> list[str]:
             differences.append(f"{shown}: missing")
         else:
             try:
-                if read_file(folder, name, FILE_BYTES_MAX) != expected[name]:
+                if read_file(folder / name) != expected[name]:
                     differences.append(f"{shown}: differs from what this zkkrum renders")
             except OSError as error:
                 differences.append(f"{shown}: {error.strerror}")

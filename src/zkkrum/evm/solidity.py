@@ -260,7 +260,7 @@ def encode_call(selector: bytes, *arguments: Encodable) -> bytes:
     >>> encode_call(b"\\x01\\x02\\x03\\x04", 7).hex()[-2:]
     '07'
     >>> len(encode_call(b"\\x01\\x02\\x03\\x04", [(b"proof", [1, 2], 3)]))
-    324
+    356
     """
     return selector + _sequence(arguments)
 

@@ -116,6 +116,7 @@ def train(path: Path, play: Play, tools: Toolchain, say: Callable[[str], None] =
             place.save_gap(Gap.UNPROVED, f"one round in {play.prove_every} is proved", model)
         step = Step(number, verdict.flagged, verdict.accepted(round.params), accuracy(model, federation.test), proving)
         steps.append(step)
+        run.save_accuracy({step.number: step.accuracy for step in steps})
         flagged = ", ".join(names[i] for i in step.flagged) or "nobody"
         how = f"proved in {proving:.1f} s" if proving else "not proved"
         say(f"round {number}: flagged {flagged}; {how}; test accuracy {100 * step.accuracy:.1f} %")

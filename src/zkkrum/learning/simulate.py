@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from zkkrum.errors import InputError
-from zkkrum.files import whole_folder, write_whole
+from zkkrum.files import refuse_full, whole_folder, write_whole
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.protocol.params import Round
 from zkkrum.protocol.poseidon2 import Hash
@@ -71,8 +71,7 @@ def write_round(
     """
     if suffix not in SUFFIXES:
         raise InputError(f"format: expected {', '.join(SUFFIXES)}, found {suffix!r}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: already exists", "choose another folder, or remove it")
+    refuse_full(out)
     names = client_names(len(tensors))
     updates = [flatten(t, client) for t, client in zip(tensors, names, strict=True)]
     layout = check_same_layout(updates)

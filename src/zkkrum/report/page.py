@@ -1,7 +1,7 @@
-"""One self-contained HTML page about a round: verdict per client, score picture, distances, parameters, timings.
+"""What a page about a round or a bundle shows: verdict and reasons per client, what was checked, parameters.
 
-Must not load anything from elsewhere, nor run scripts. What is private (scores, distances) comes from a round
-directory only; a bundle has none of it, and its page none either.
+Must not know HTML. What is private (scores, distances) comes from a round directory only; a bundle has none of it, and
+its page none either.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from zkkrum.errors import InputError
 from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import MANIFEST
+from zkkrum.proof.verify import Verification
 from zkkrum.protocol.explain import Explanation, explain
 from zkkrum.protocol.krum import Krum, Outcome, Verdict
 from zkkrum.protocol.params import Round
@@ -46,27 +47,57 @@ class Private:
     byzantine: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One thing that a page says of a bundle's proof; ``source`` is None where nothing was compared."""
+
+    what: str
+    source: str | None
+    meaning: str
+
+
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What a page shows; ``proof`` says in words what stands behind the verdict, ``manifest`` is the bundle's."""
+    """What a page shows.
+
+    Parameters
+    ----------
+    title, round, verdict
+        The folder's name; what it is about.
+    verified
+        Whether a proof was verified for this page.
+    proof
+        What stands behind the verdict, in words.
+    statement
+        What the proof states, or claims to.
+    comparisons
+        What a bundle was compared with; empty for a round.
+    manifest
+        The bundle's.
+    private
+        For the server's eyes: of a round only.
+    """
 
     title: str
     round: Round
     verdict: Verdict
+    verified: bool
     proof: str
+    statement: str = ""
+    comparisons: tuple[Comparison, ...] = ()
     manifest: Manifest | None = None
     private: Private | None = None
 
 
-def of_path(path: Path, verified: str | None = None) -> Page:
+def of_path(path: Path, answer: Verification | None = None) -> Page:
     """Read a round directory or a bundle.
 
     Parameters
     ----------
     path
         A folder with ``round.toml``, or with ``manifest.json``.
-    verified
-        For a bundle: what a verification just answered, in words; None where none was made.
+    answer
+        For a bundle: what a verification just answered, a yes; None where none was made.
 
     Raises
     ------
@@ -74,23 +105,69 @@ def of_path(path: Path, verified: str | None = None) -> Page:
         If it is neither, or something in it is damaged.
     """
     if (path / MANIFEST).is_file():
-        return _of_bundle(path, verified)
+        return _of_bundle(path, answer)
     if RoundDirectory(path).round_file.is_file():
         return _of_round(path)
-    raise InputError(f"{path}: expected a round (round.toml) or a bundle ({MANIFEST}), found neither")
+    raise InputError(
+        f"{path}: expected a round (round.toml), a bundle ({MANIFEST}) or a run (rounds/), found none of them"
+    )
 
 
-def _of_bundle(path: Path, verified: str | None) -> Page:
-    manifest = _manifest(path)
-    round = manifest.round.round()
-    position = {client: i for i, client in enumerate(round.roster)}
-    claim = manifest.verdict
-    try:
-        flagged, selected = (tuple(sorted(position[c] for c in names)) for names in (claim.flagged, claim.selected))
-    except KeyError as error:
-        raise InputError(f"{path}: the verdict names {error}, who is not in the roster") from error
-    proof = verified or "NOT VERIFIED for this page: this is only what the bundle claims."
-    return Page(path.name, round, Verdict(claim.malicious, flagged, selected), proof, manifest)
+def _of_bundle(path: Path, answer: Verification | None) -> Page:
+    manifest, title = _manifest(path), path.resolve().name
+    if answer is None:
+        round = manifest.round.round()
+        position = {client: i for i, client in enumerate(round.roster)}
+        claim = manifest.verdict
+        try:
+            flagged, selected = (tuple(sorted(position[c] for c in names)) for names in (claim.flagged, claim.selected))
+        except KeyError as error:
+            raise InputError(f"{path}: the verdict names {error}, who is not in the roster") from error
+        said = "Nothing was verified for this page: all of it is only what the bundle claims."
+        return Page(title, round, Verdict(claim.malicious, flagged, selected), False, said, manifest=manifest)
+    assert answer.ok
+    assert answer.round is not None
+    assert answer.verdict is not None
+    return Page(
+        title,
+        answer.round,
+        answer.verdict,
+        True,
+        "The proof was verified when this page was made: the verdict is the one that these rules give on the updates "
+        "behind these commitments, whatever you think of it.",
+        answer.statement,
+        tuple(_comparisons(answer)),
+        manifest,
+    )
+
+
+def _comparisons(answer: Verification) -> Sequence[Comparison]:
+    def source(path: Path | None) -> str | None:
+        return str(path) if path else None
+
+    return (
+        Comparison(
+            "parameters and roster",
+            source(answer.round_file),
+            "they are those that the operator published"
+            if answer.round_compared
+            else "they are the bundle’s own: compare with the published round.toml (--round)",
+        ),
+        Comparison(
+            "commitments",
+            source(answer.commitments),
+            "they are those that the clients published"
+            if answer.commitments_compared
+            else "they are the bundle’s own: compare with what the clients published (--commitments)",
+        ),
+        Comparison(
+            "aggregate",
+            source(answer.aggregate_file),
+            "the sum in this file is what A commits to"
+            if answer.aggregate_compared
+            else "no model update was checked: compare with the file you were sent (--aggregate)",
+        ),
+    )
 
 
 def _manifest(path: Path) -> Manifest:
@@ -124,7 +201,7 @@ def _of_round(path: Path) -> Page:
                 if _same(found, round, outcome.verdict)
                 else "ANOTHER claim: one of the two does not belong to these files."
             )
-    return Page(path.resolve().name, round, outcome.verdict, proof, manifest, private)
+    return Page(path.resolve().name, round, outcome.verdict, False, proof, manifest=manifest, private=private)
 
 
 def _same(manifest: Manifest, round: Round, verdict: Verdict) -> bool:

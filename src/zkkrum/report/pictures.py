@@ -1,121 +1,88 @@
-"""Pictures of a round: scores with their thresholds, distances, as SVG.
+"""Where things lie in the pictures: scores beside their threshold, distances as shades. Places are percent.
 
-Must not know bundles or HTML.
+Must not know bundles or HTML: the templates draw. Percent, so that a picture is as wide as the screen while its letters
+stay as they are.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-from warnings import catch_warnings, filterwarnings
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from zkkrum.extras import require
-from zkkrum.protocol.float_rule import BracketLines, MadLines
-from zkkrum.protocol.params import DEFAULT_GAMMA, Detection, Params, Round, default_z
-from zkkrum.report.page import Private
-
-FLAGGED, SELECTED, OTHER = "#c0392b", "#1e8449", "#34607f"
-LABELLED_CLIENTS = 40
-"""Up to so many clients are named on the axes of the pictures."""
-
-
-# Pictures
+MARGIN = 3.0
+"""Percent left free at both ends of a scale."""
+SHADES = 10
+TICKS = 10
+"""Most labels on an axis of clients or rounds: so many fit a telephone."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A horizontal line in the score picture; ``decides`` where the round's own rule compares with it."""
+class Scale:
+    """From values to places on a line, in percent."""
 
-    label: str
-    value: float
-    colour: str
-    style: str
-    decides: bool
+    low: float
+    high: float
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, scores: Sequence[float], threshold: float) -> Scale:
+        """Choose a scale for scores and their threshold: logarithmic where some lie far beyond the others."""
+        positive = sorted(x for x in (*scores, threshold) if x > 0)
+        if not positive:
+            return cls(0.0, 1.0, False)
+        middle, high = positive[(len(positive) - 1) // 2], positive[-1]
+        if high > 20 * middle:
+            return cls(positive[0], high, True)
+        return cls(0.0, high, False)
+
+    def place(self, value: float) -> float:
+        """Return the place of a value; below the scale it is the left end."""
+        if self.logarithmic:
+            span = log(self.high / self.low) or 1.0
+            share = log(max(value, self.low) / self.low) / span
+        else:
+            share = (value - self.low) / ((self.high - self.low) or 1.0)
+        return round(MARGIN + (100 - 2 * MARGIN) * share, 2)
 
 
-def lines(scores: NDArray[np.float64], params: Params) -> list[Line]:
-    """Return what the rules compare scores with: µ and its brackets, and the threshold of ``mad``.
+def anchor(place: float) -> str:
+    """Return on which side of its place a label has room.
 
-    For the rule that the round does not use, the default thresholds are drawn.
+    >>> anchor(5), anchor(50), anchor(95)
+    ('start', 'middle', 'end')
     """
-    own = params.detection
-    z = float(params.z if own is Detection.BRACKETS else default_z(params.n, Detection.BRACKETS))
-    mad_z = float(params.z if own is Detection.MAD else default_z(params.n, Detection.MAD))
-    gamma = float(params.gamma if own is Detection.MAD else DEFAULT_GAMMA[Detection.MAD])
-    bracket_lines, mad_lines = BracketLines.of(scores, z), MadLines.of(scores, mad_z, gamma)
-    brackets, mad = own is Detection.BRACKETS, own is Detection.MAD
-    return [
-        Line("µ", bracket_lines.mean, "#7d3c98", "-", brackets),
-        Line("µ - σ/2", bracket_lines.low, "#7d3c98", ":", brackets),
-        Line("µ + 3σ/2", bracket_lines.high, "#7d3c98", "--", brackets),
-        Line(f"µ + {z:g}σ (brackets flag above)", bracket_lines.threshold, "#b9770e", "-.", brackets),
-        Line("median M", mad_lines.median, "#117a65", ":", mad),
-        Line(f"mad flags above (z = {mad_z:g}, γ = {gamma:g})", mad_lines.threshold, "#117a65", "-.", mad),
-    ]
+    return "start" if place < 25 else "end" if place > 75 else "middle"
 
 
-def score_picture(round: Round, private: Private) -> str:
-    """Return the score scatter as inline SVG; scores in squared units of the update."""
-    p, verdict = round.params, private.outcome.verdict
-    scores = np.array(private.outcome.scores, dtype=np.float64) * private.unit**2
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(9, 4.6), layout="constrained")
-    axes = figure.subplots()
-    n = np.arange(p.n)
-    flagged = np.isin(n, verdict.flagged)
-    selected = np.isin(n, verdict.selected) & ~flagged
-    for mask, marker, colour, label in (
-        (~flagged & ~selected, "o", OTHER, "not flagged"),
-        (selected, "*", SELECTED, "selected"),
-        (flagged, "X", FLAGGED, f"flagged under {p.detection.value}"),
-    ):
-        if mask.any():
-            axes.scatter(n[mask], scores[mask], marker=marker, c=colour, s=90 if marker == "*" else 45, label=label)
-    positive = scores[scores > 0]
-    if positive.size and scores.max() > 20 * np.median(positive):
-        axes.set_yscale("log")
-        axes.set_ylim(bottom=float(positive.min()) / 2)
-    for line in lines(scores, p):
-        if axes.get_yscale() == "linear" or line.value > 0:
-            width, alpha = (1.6, 0.95) if line.decides else (1.0, 0.45)
-            axes.axhline(line.value, color=line.colour, ls=line.style, lw=width, alpha=alpha, label=line.label)
-    axes.set_ylabel(f"score ({p.score.value})")
-    _name_clients(axes.xaxis, round.roster)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-    return _svg(figure, "scores")
+def shade_paths(distances: NDArray[np.float64]) -> list[tuple[float, str]]:
+    """Return (opacity, SVG path) of each shade in a heat map, cells being unit squares; what is near is left blank.
+
+    Parameters
+    ----------
+    distances
+        Shape (n, n).
+    """
+    largest = float(distances.max()) or 1.0
+    shades = np.ceil(SHADES * distances / largest).astype(int)
+    paths = []
+    for shade in range(1, SHADES + 1):
+        cells = "".join(f"M{x} {y}h1v1h-1z" for y, x in zip(*np.nonzero(shades == shade), strict=True))
+        if cells:
+            paths.append((shade / SHADES, cells))
+    return paths
 
 
-def distance_picture(round: Round, private: Private) -> str:
-    """Return the heat map of Euclidean distances between clients as inline SVG, in units of the update."""
-    distances = np.sqrt(private.outcome.distances.astype(np.float64)) * private.unit
-    figure = require("matplotlib.figure", "plot").Figure(figsize=(6.4, 5.4), layout="constrained")
-    axes = figure.subplots()
-    shown = axes.imshow(distances, cmap="viridis", interpolation="nearest")
-    figure.colorbar(shown, ax=axes, label="Euclidean distance")
-    for axis in (axes.xaxis, axes.yaxis):
-        _name_clients(axis, round.roster)
-    return _svg(figure, "distances")
+def ticks(count: int) -> list[int]:
+    """Return which of 1 … count are labelled on an axis.
 
-
-def _name_clients(axis: Any, roster: Sequence[str]) -> None:
-    if len(roster) <= LABELLED_CLIENTS:
-        names = [client if len(client) <= 14 else f"{client[:6]}…{client[-4:]}" for client in roster]
-        axis.set_ticks(range(len(roster)), names, fontsize=7, parse_math=False)
-        if axis.axis_name == "x":
-            axis.set_tick_params(rotation=60)
-    else:
-        axis.set_label_text("position in the roster")
-
-
-def _svg(figure: Any, salt: str) -> str:
-    """Return a figure as an SVG element: text stays text, the same input gives the same bytes."""
-    out = io.StringIO()
-    with require("matplotlib", "plot").rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}), catch_warnings():
-        filterwarnings("ignore", "Glyph .* missing from font")  # the reader's font draws it: text stays text
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+    >>> ticks(5), ticks(40)
+    ([1, 2, 3, 4, 5], [1, 5, 10, 15, 20, 25, 30, 35, 40])
+    """
+    if count <= TICKS:
+        return list(range(1, count + 1))
+    apart = next(a for a in (5, 10, 20, 25, 50, 100, 10 ** len(str(count))) if count / a <= TICKS)
+    return [1, *range(apart, count + 1, apart)]

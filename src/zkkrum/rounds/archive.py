@@ -112,7 +112,7 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     archive = zipfile.ZipFile(sips)
     for member in archive.infolist():
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
-            raise InputError(f"{member.filename[:60]!a}: expected a member that is stored or deflated")
+            raise ValueError(f"{member.filename[:60]!a}: expected a member that is stored or deflated")
         if member.file_size > DEFLATE_MOST * (member.compress_size + 1):
             raise ValueError(f"{member.filename[:60]!a} claims more than it can unpack to")
     sips.most = size_of(file)

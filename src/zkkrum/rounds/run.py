@@ -3,6 +3,7 @@
 Must not know how rounds are proved or checked. Layout of a run::
 
     initial.safetensors             the model that round 1 starts from (.safetensors, .npz or .npy)
+    accuracy.json                   optional: how good the model is after each round, by the server's word
     rounds/0001/round.toml          parameters and roster, as published before anybody committed
     rounds/0001/commitments/        as the clients published them; absent where nobody did
     rounds/0001/bundle/             the proof
@@ -24,13 +25,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
 from zkkrum.errors import InputError
-from zkkrum.files import write_whole
+from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
 from zkkrum.rounds.foreign import read_toml
@@ -55,6 +56,12 @@ class GapFile(Strict):
 
     kind: Gap = Field(strict=False)
     reason: str
+
+
+class AccuracyFile(Strict):
+    """``accuracy.json``: round to the accuracy of the model after it, the server's own word."""
+
+    accuracy: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(strict=False)
 
 
 @dataclass(frozen=True)
@@ -145,8 +152,7 @@ class Run:
         InputError
             If there is something at ``path`` already.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path}: already exists", "choose another folder, or remove it")
+        refuse_full(path)
         save_model(path / f"initial{suffix}", model)
         return cls(path)
 
@@ -162,6 +168,32 @@ class Run:
     def load_initial(self) -> dict[str, NDArray[Any]]:
         """Load the model that round 1 starts from."""
         return load_model(_only_model(self.path, "initial"))
+
+    @property
+    def accuracy_file(self) -> Path:
+        """``accuracy.json``."""
+        return self.path / "accuracy.json"
+
+    def save_accuracy(self, accuracy: Mapping[int, float]) -> None:
+        """Record how good the model is after each round, in [0, 1]."""
+        write_whole(self.accuracy_file, (json.dumps({"accuracy": dict(accuracy)}, indent=1) + "\n").encode())
+
+    def load_accuracy(self) -> dict[int, float]:
+        """Read that record; empty where there is none.
+
+        Raises
+        ------
+        InputError
+            Naming the file, if it is damaged.
+        """
+        if not self.accuracy_file.exists():
+            return {}
+        try:
+            return AccuracyFile.model_validate_json(self.accuracy_file.read_bytes()).accuracy
+        except ValidationError as error:
+            raise InputError(f"{self.accuracy_file}: {first_problem(error)}") from error
+        except OSError as error:
+            raise InputError(f"{self.accuracy_file}: cannot be read: {error.strerror}") from error
 
     def numbers(self) -> list[int]:
         """Return the numbers of the rounds that have a folder, ascending; there may be holes.
