@@ -17,8 +17,11 @@ from support.pages import PAGES, SHOWN, blocks, check_options, commands
 from support.tools import CHECKOUT
 from zkkrum.rounds.models import load_model, subject_of
 
-START = {"README.md": ("examples", "scripts"), "docs/page.md": ("examples/digits/bundle", "examples/digits/round.toml")}
-"""What of the checkout lies in the folder where a page starts; in all others nothing does."""
+START = {
+    "README.md": {"examples": "examples", "scripts": "scripts"},
+    "docs/page.md": {"bundle": "examples/digits/bundle", "round.toml": "examples/digits/round.toml"},
+}
+"""What of the checkout lies in the folder where a page starts, by its name there; in all others nothing does."""
 TEXTS = {page: (CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES}
 RUN = [page for page in PAGES if {"console", "python"} & {kind for kind, _ in blocks(TEXTS[page])}]
 
@@ -46,8 +49,8 @@ def test_every_block_is_of_a_kind_that_is_run_or_only_shown(page: str) -> None:
 @pytest.mark.parametrize("page", RUN)
 def test_the_page_runs(page: str, tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    for name in START.get(page, ()):
-        (tmp_path / Path(name).name).symlink_to(CHECKOUT / name)
+    for name, place in START.get(page, {}).items():
+        (tmp_path / name).symlink_to(CHECKOUT / place)
     for kind, text in blocks(TEXTS[page]):
         if kind == "python" and text.startswith("# "):
             (tmp_path / text.split()[1]).write_text(text)

@@ -72,8 +72,15 @@ def _open_loop(text: str) -> bool:
 
 def check_options(line: str) -> None:
     """Raise `click.UsageError` where a line calls zkkrum with a command or an option that there is none of."""
-    for part in re.split(r"&&|\|\||[;|]", line.split("#")[0]):
-        words = shlex.split(part)
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=";&|")
+    lexer.whitespace_split = True
+    parts: list[list[str]] = [[]]
+    for word in lexer:
+        if word.strip(";&|"):
+            parts[-1].append(word)
+        else:
+            parts.append([])
+    for words in parts:
         for at, word in enumerate(words):
             name = next(iter(words[at + 1 :]), "--help")
             if word != "zkkrum" or words[at - 1] == "-t" or name.startswith("-"):

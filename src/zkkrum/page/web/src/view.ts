@@ -67,7 +67,7 @@ function compared(found: Verified): HTMLElement {
     ],
     [
       found.aggregateCompared,
-      'The model update in the aggregate’s file is the mean of the accepted clients’ committed values.',
+      'The values in the aggregate’s file are the mean of the accepted clients’ committed values. Which tensors they are is the sender’s word, unless the round’s subject or your own model says so.',
       'No aggregate was compared: drop the aggregate.npz you were given to check the model update you were sent.',
     ],
   ];
