@@ -147,7 +147,7 @@ def test_inspect_names_the_public_inputs(round_path: Path) -> None:
     names = [word["name"] for word in manifest["public_inputs"]]
     assert names[0] == "statement"
     assert names[-3:] == ["malicious", "flagged", "selected"]
-    assert "claims, not checked" in run("inspect", round_path / "bundle").stdout
+    assert "not checked here" in run("inspect", round_path / "bundle").stdout
 
 
 @pytest.mark.parametrize(

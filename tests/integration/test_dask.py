@@ -295,7 +295,7 @@ class TestLosses:
             pass
         monkeypatch.setattr("zkkrum.proof.jobs.SCHEDULER_TIMEOUT", 1)
         for address in ("tcp://127.0.0.1:9", "nonsense://x"):
-            with pytest.raises(InputError, match="no Dask scheduler answers"), dask_executor(address):
+            with pytest.raises(InputError, match="no Dask scheduler answers"), dask_executor(address, insecure=True):
                 pass
 
 
