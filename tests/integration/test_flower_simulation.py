@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -18,10 +17,11 @@ import psutil
 import pytest
 
 from support.processes import PATIENCE, ended
-from support.tools import CHECKOUT, unavailable
-from zkkrum.errors import ToolMissingError
+from support.tools import CHECKOUT
 from zkkrum.proof.audit import audit
 from zkkrum.toolchain import Toolchain
+
+pytest.importorskip("ray", reason="Flower's simulation is an extra that no test needs: pip install 'zkkrum[simulation]'")
 
 EXAMPLE = CHECKOUT / "examples" / "flower_digits"
 PROGRAMS = Path(sys.executable).parent
@@ -68,8 +68,6 @@ class Flower:
 
 @pytest.fixture(scope="module")
 def flower(crs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
-    if importlib.util.find_spec("ray") is None:
-        unavailable(ToolMissingError("Flower's simulation is not installed", "pip install 'zkkrum[simulation]'"))
     home = tmp_path_factory.mktemp("flwr")
     http, control = free_ports(2)
     environment = {

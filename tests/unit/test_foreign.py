@@ -343,6 +343,8 @@ def test_a_layout_numpy_could_not_hold_is_refused(made: RoundDirectory, tmp_path
         (b'{"a": 1e999}', "1e999 is not a finite number"),
         (b"[" + b"1" * 101 + b"]", "an integer of more than 100 digits"),
         (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 65, "nested too deeply"),
+        (b'"' + b'\\"' * 500_000, "not JSON"),
         (b'"\xff"', "not UTF-8 at byte 1"),
         ("[1]".encode("utf-16"), "not UTF-8"),
         (b"\xef\xbb\xbf[1]", "not JSON"),
@@ -352,6 +354,23 @@ def test_a_layout_numpy_could_not_hold_is_refused(made: RoundDirectory, tmp_path
 def test_json_means_one_thing(text: bytes, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         parse_json(text)
+
+
+def test_the_bound_of_nesting_is_not_pythons() -> None:
+    """Libraries raise that bound for the whole process (py_ecc to 100,000), and the parser would overrun its stack."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1_000_000)
+    try:
+        for text in (b"[" * 1_000_000, b'{"a":' * 200_000):
+            with pytest.raises(ValueError, match="nested too deeply"):
+                parse_json(text)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def test_brackets_in_strings_nest_nothing() -> None:
+    assert parse_json(b'["' + b"[" * 1000 + b'", "\\"' + b"{" * 1000 + b'"]') == ["[" * 1000, '"' + "{" * 1000]
+    assert parse_json(b"[" * 64 + b"]" * 64)
 
 
 def test_a_key_twice_is_refused_wherever_json_comes_from_outside(directory: RoundDirectory) -> None:
@@ -377,6 +396,10 @@ def test_truth_has_types(directory: RoundDirectory) -> None:
         ("a." * 50_000 + "a = 1", "more than 8 dots"),
         ('"a".' * 50_000 + "a = 1", "more than 8 dots"),
         ("a = " + "[" * 50_000, "nested too deeply"),
+        ('a = """' + '\\"' * 250_000, "cannot be read as TOML"),
+        ('a = ["""x"""", ' + "[" * 50_000, "nested too deeply"),
+        ("a = {b = '''x''''', " + "a." * 50_000 + "a = 1}", "more than 8 dots"),
+        ("a = '''" + "'a" * 250_000, "cannot be read as TOML"),
         ("#" * 2**20, "Too large"),
     ],
 )

@@ -27,9 +27,18 @@ TOML_BYTES_MAX = 2**19
 """A roster of the longest ids takes a fifth of it."""
 TOML_KEY_DOTS_MAX = 8
 """Dots outside of strings on a line of TOML. Files here need one; parsers take quadratic time for dotted keys."""
+NESTING_MAX = 64
+"""Brackets within brackets. Files here need four; Python's own bound is whatever some library has set it to, and beyond
+the stack of the process a parser crashes it."""
 
-_TOML_QUIET = re.compile(  # strings and comments
-    r'"""(?:[^"\\]|\\[\s\S]|"(?!""))*"""|' + r"'''[\s\S]*?'''" + r'|"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'|#[^\n]*"
+# What holds no syntax: strings and, in TOML, comments. A string that nobody closes ends with its line or the text:
+# a pattern that failed there would be tried anew at each of its quotes, in quadratic time.
+_JSON_QUIET = re.compile(r'"(?:[^"\\]+|\\[\s\S])*"?')
+_TOML_QUIET = re.compile(
+    r'"""(?:[^"\\]+|\\[\s\S]|"(?!""))*(?:"{3,5})?|'
+    + r"'''(?:[^']+|'(?!''))*(?:'{3,5})?|"
+    + r'"(?:[^"\\\n]+|\\.)*"?|'
+    + r"'[^'\n]*'?|#[^\n]*"
 )
 
 
@@ -186,19 +195,27 @@ def parse_json(data: bytes) -> Any:
     ValueError: key 'a' stands twice in one object
     """
     try:
+        text = data.decode("utf-8")
+        _require_shallow(_JSON_QUIET.sub("s", text))
         return json.loads(
-            data.decode("utf-8"),
+            text,
             object_pairs_hook=_unique,
             parse_int=_integer,
             parse_float=_finite,
             parse_constant=_finite,
         )
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 at byte {error.start}") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from error
+
+
+def _require_shallow(quiet: str) -> None:
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", quiet):
+        depth += 1 if bracket in "[{" else -1
+        if depth > NESTING_MAX:
+            raise ValueError("nested too deeply")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -225,12 +242,9 @@ def _finite(text: str) -> float:
 
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a small file of TOML; `ValueError`, on one line, or `OSError` for anything else."""
-    data = read_plain(path, TOML_BYTES_MAX)
-    try:
-        text = data.decode("utf-8")
-        quiet = _TOML_QUIET.sub("s", text)
-        if any(line.count(".") > TOML_KEY_DOTS_MAX for line in quiet.split("\n")):
-            raise ValueError(f"a line has more than {TOML_KEY_DOTS_MAX} dots outside of strings")
-        return tomllib.loads(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    text = read_plain(path, TOML_BYTES_MAX).decode("utf-8")
+    quiet = _TOML_QUIET.sub("s", text)
+    _require_shallow(quiet)
+    if any(line.count(".") > TOML_KEY_DOTS_MAX for line in quiet.split("\n")):
+        raise ValueError(f"a line has more than {TOML_KEY_DOTS_MAX} dots outside of strings")
+    return tomllib.loads(text)
