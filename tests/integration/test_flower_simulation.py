@@ -21,7 +21,7 @@ from support.tools import CHECKOUT
 from zkkrum.proof.audit import audit
 from zkkrum.toolchain import Toolchain
 
-pytest.importorskip("ray", reason="Flower's simulation is an extra that no test needs: pip install 'zkkrum[simulation]'")
+pytest.importorskip("ray", reason="Flower's simulation needs zkkrum[simulation]")
 
 EXAMPLE = CHECKOUT / "examples" / "flower_digits"
 PROGRAMS = Path(sys.executable).parent
