@@ -404,6 +404,7 @@ def test_the_export_command(case: Case, tmp_path: Path) -> None:
     assert "exactly what this zkkrum renders" in invoke("export", "--check", out)
     (tmp_path / "x" / "KrumRounds.sol").write_text("")
     assert json.loads(invoke("export", "--check", out, "--json", code=EXIT_DIFFERENT)) == {
+        "schema": "zkkrum-export-1",
         "ok": False,
         "differences": ["KrumRounds.sol: differs from what this zkkrum renders"],
     }

@@ -91,9 +91,9 @@ def export(
         refuse_together("only a BUNDLE has transactions", "state", "rehearse")
     if check:
         refuse_together("--check writes nothing, and the folder says which verifiers it has", "out", "plain_verifier")
-    with spinner() as tell, Toolchain.find(notify=say) as tools:
+    with spinner() as now, Toolchain.find(notify=say) as tools:
         if check:
-            tell("rendering again")
+            now("rendering again")
             differences = exporting.check(check, tools)
             if as_json:
                 print_json({"ok": not differences, "differences": differences})
@@ -101,7 +101,7 @@ def export(
                 for line in differences or [f"{check}: exactly what this zkkrum renders"]:
                     tell(line)
             context.exit(EXIT_DIFFERENT if differences else 0)
-        tell("rendering and compiling")
+        now("rendering and compiling")
         if bundle:
             done = exporting.export_bundle(
                 bundle,
@@ -189,9 +189,9 @@ def onchain_demo(
     if table:
         others = ("clients", "dimension", "byzantine", "attack", "seed", "out", "plain_verifier", *TERMS)
         refuse_together("--table measures shapes of its own", *others)
-    with spinner() as tell, Toolchain.find(notify=say) as tools:
+    with spinner() as now, Toolchain.find(notify=say) as tools:
         if table:
-            lives, plain = demo.gas_table(tools, tell=tell)
+            lives, plain = demo.gas_table(tools, tell=now)
         else:
             done = demo.life(
                 _params(clients, dimension, terms),
@@ -202,14 +202,14 @@ def onchain_demo(
                 clip=terms.clip,
                 optimized=not plain_verifier,
                 out=out,
-                tell=tell,
+                tell=now,
             )
     if table:
         report = {"lives": [_life(life) for life in lives], "plain": [vars(cost) for cost in plain]}
         if as_json:
             print_json(report)
         else:
-            tell(demo.to_markdown(lives, plain))
+            click.echo(demo.to_markdown(lives, plain))
         return
     if as_json:
         print_json(_life(done) | {"bundle": str(out) if out else None})
