@@ -294,8 +294,8 @@ class TestLosses:
         with pytest.raises(InputError, match="has no workers"), dask_executor(empty.address):
             pass
         monkeypatch.setattr("zkkrum.proof.jobs.SCHEDULER_TIMEOUT", 1)
-        for address in ("tcp://127.0.0.1:9", "nonsense://x"):
-            with pytest.raises(InputError, match="no Dask scheduler answers"), dask_executor(address):
+        for address in ("tcp://127.0.0.1:9", "tls://127.0.0.1:9"):
+            with pytest.raises(InputError, match="no Dask scheduler answers"), dask_executor(address, insecure=True):
                 pass
 
 

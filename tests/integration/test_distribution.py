@@ -69,10 +69,11 @@ def test_the_wheel_runs_in_an_empty_environment(version: str, made: Path, tmp_pa
     if python is None:
         pytest.skip(f"no Python {version} on this machine")
     home = tmp_path / "environment"
-    run(python, "-m", "venv", "--without-pip", home)
+    run(python, "-m", "venv", home)
     (wheel,) = made.glob("*.whl")
-    pip = (sys.executable, "-m", "pip", "--python", home / "bin" / "python", "--disable-pip-version-check")
-    run(*pip, "install", "--quiet", "--no-compile", wheel)
+    run(
+        home / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-compile", wheel
+    )
     zkkrum = home / "bin" / "zkkrum"
     assert run(zkkrum, "--version").split()[-1] == __version__
     (bundle,) = home.glob("lib/python*/site-packages/zkkrum/examples/digits/bundle")

@@ -184,7 +184,7 @@ def test_the_page_of_a_bundle_has_nothing_private(tmp_path: Path) -> None:
     write_bundle(tmp_path / "b", round, Verdict(True, (2,), (0,)))
     page = Page(render(of_path(tmp_path / "b")))
     assert "NOT VERIFIED" in page.text
-    assert "Flagged:  <script>alert(1)" in page.text  # escaped: it is text, and no tag
+    assert "Flagged:  '<script>alert(1)'" in page.text  # escaped: it is text, and no tag
     assert "script" not in page.tags
     assert "Private" not in page.text
     assert "score" not in page.text.split("The rules")[0].split("Clients")[1]
