@@ -206,6 +206,9 @@ def dask_executor(address: str, insecure: bool = False) -> Iterator[tuple[Execut
     distributed = require("distributed", "dask")
     try:
         client = distributed.Client(address, timeout=SCHEDULER_TIMEOUT)
+    except TypeError as error:  # Dask's word for a TLS address without certificates
+        hint = "name certificates in Dask's configuration (distributed.comm.tls)"
+        raise InputError(f"no Dask scheduler answers at {address}: {error}", hint) from error
     except (OSError, ValueError) as error:
         raise InputError(f"no Dask scheduler answers at {address}", "start one with `dask scheduler`") from error
     with client:

@@ -116,7 +116,10 @@ def of_path(path: Path, answer: Verification | None = None) -> Page:
 def _of_bundle(path: Path, answer: Verification | None) -> Page:
     manifest, title = _manifest(path), path.resolve().name
     if answer is None:
-        round = manifest.round.round()
+        try:
+            round = manifest.round.round()
+        except InputError as error:
+            raise InputError(f"{path}: its manifest is not valid: {error.message}", error.hint) from error
         position = {client: i for i, client in enumerate(round.roster)}
         claim = manifest.verdict
         try:
