@@ -18,7 +18,8 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from zkkrum.cli import COMMANDS, EXIT_CODE_HELP, main
+from zkkrum.cli import COMMANDS, EXIT_CODE_HELP, GROUPS, main
+from zkkrum.cli.console import JSON_VERSION
 from zkkrum.errors import EXIT_CODES
 from zkkrum.evm.export import ExportManifest
 from zkkrum.proof.bundle import FORMAT, Manifest
@@ -67,9 +68,21 @@ def command_lines(name: str, command: click.Command) -> Iterator[str]:
         yield "\n" + paragraphs(epilog) + "\n"
 
 
+COMMANDS_PAGE = f"""What `zkkrum COMMAND --help` says. All end with [these codes](exit-codes.md).
+
+Before the command, `-q` leaves answers and errors alone, and `-v` writes progress as lines and says where an error
+arose. On a terminal text is wrapped; in a pipe a sentence is a line. With `--json` a command prints one object: its
+`schema` names the command and a version (`zkkrum-verify-{JSON_VERSION}`), which grows when a name goes or changes its
+meaning. An error is an object, too: `{{"schema": "zkkrum-error-{JSON_VERSION}", "error": {{"kind": …, "message": …,
+"hint": …}}, "exit_code": n}}`.
+"""
+
+
 def commands() -> str:
     """Return the page of the commands."""
-    page = MARK + "\n# Commands\n\nWhat `zkkrum COMMAND --help` says. All end with [these codes](exit-codes.md).\n"
+    page = MARK + "\n# Commands\n\n" + COMMANDS_PAGE
+    for who, names in GROUPS.items():
+        page += f"\n**{who}**: " + ", ".join(f"[`{name}`](#{name})" for name in names) + "\n"
     for name in COMMANDS:
         command = main.get_command(click.Context(main), name)
         assert command is not None

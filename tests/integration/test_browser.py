@@ -33,6 +33,14 @@ BEYOND = """[...document.querySelectorAll('body *')].filter(e => {
     return box.width > 0 && (box.right > document.documentElement.clientWidth + 1 || box.left < -1);
 }).map(e => e.tagName + ' ' + e.textContent.trim().slice(0, 40))"""
 """What lies, wholly or in part, beside the page."""
+OVERLAPPING = """[...document.querySelectorAll('tbody tr')].filter(row => {
+    const box = row.getBoundingClientRect();
+    return [...row.querySelectorAll('.drawn svg, td, th')].some(e => {
+        const inner = e.getBoundingClientRect();
+        return inner.height > 0 && (inner.bottom > box.bottom + 1 || inner.top < box.top - 1);
+    });
+}).map(row => row.textContent.trim().slice(0, 40))"""
+"""Rows of a table that reach into another."""
 CONTRAST = """(() => {
     const bright = text => {
         const [r, g, b] = text.match(/[0-9.]+/g).slice(0, 3).map(x => {
@@ -110,6 +118,7 @@ def test_nothing_is_cut_and_everything_can_be_read(
     page = pages / f"{name}.html"
     tab = Tab(chromium, page.as_uri(), width, 800, scheme)
     assert tab.eval(BEYOND) == []
+    assert tab.eval(OVERLAPPING) == []
     assert tab.eval("document.documentElement.scrollWidth <= innerWidth")
     contrast, text = tab.eval(CONTRAST)
     assert contrast >= 4.5, text

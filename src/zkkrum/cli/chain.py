@@ -209,7 +209,7 @@ def onchain_demo(
         if as_json:
             print_json(report)
         else:
-            tell(demo.to_markdown(lives, plain))
+            click.echo(demo.to_markdown(lives, plain))
         return
     if as_json:
         print_json(_life(done) | {"bundle": str(out) if out else None})
