@@ -703,13 +703,15 @@ class TestPage:
         assert __version__ in fresh.text("footer")
 
     def test_progress_of_a_sharded_round(self, fresh: Tab, sharded: Example) -> None:
-        fresh.eval(
+        fresh.eval(  # progress is shown every 50 ms: by a clock of a tenth of a second a look, at every step
+            "let clock = 0; performance.now = () => (clock += 100);"
             "window.seen = []; new MutationObserver(() => { const bar = document.querySelector('progress');"
             "if (bar) window.seen.push(bar.parentElement.innerText) })"
             ".observe(document.querySelector('#result'), { childList: true })"
         )
         dropped(fresh, "#bundle", sharded.bundle)
-        assert any("Checking proofs: " in text and " of 4" in text for text in fresh.eval("window.seen"))
+        seen = fresh.eval("window.seen")
+        assert [text for text in seen if "proofs" in text] == [f"Checking proofs: {k} of 4" for k in range(5)]
 
     def test_keyboard_alone(self, fresh: Tab, malicious: Example, tmp_path: Path) -> None:
         """Tab reaches every button in order, Enter and Space press it, and the answer takes the focus."""
