@@ -134,8 +134,9 @@ class Measurement:
 
 
 @contextlib.contextmanager
-def memory_of_tree() -> Iterator[Callable[[], int]]:
-    """Sample the memory of this process and its children; give a function that returns the largest sum so far.
+def memory_of_tree(with_this: bool = True) -> Iterator[Callable[[], int]]:
+    """Sample the memory of this process, if `with_this`, and its children; give a function that returns the largest sum
+    so far, in bytes.
 
     Shared pages count once (PSS) where the system tells, else only unshared ones (USS).
     """
@@ -145,7 +146,7 @@ def memory_of_tree() -> Iterator[Callable[[], int]]:
         nonlocal peak
         while not stop.is_set():
             total, started = 0, time.perf_counter()
-            for process in [me, *me.children(recursive=True)]:
+            for process in [me] * with_this + me.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     memory = process.memory_full_info()
                     total += getattr(memory, "pss", memory.uss)

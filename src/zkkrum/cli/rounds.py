@@ -413,7 +413,10 @@ def estimate(
         tell(f"{name:<10} about {count:,} gates")
     tell(f"proofs     {found.proofs:,}, {found.proof_bytes:,} bytes in all")
     tell(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.0f} MB)")
-    tell(f"memory     about {found.megabytes:,} MB; {found.compile_megabytes:,} MB while a shape is compiled first")
+    each = f" here, {found.worker_megabytes:,} MB a worker" if found.worker_megabytes else ""
+    tell(
+        f"memory     about {found.megabytes:,} MB{each}; {found.compile_megabytes:,} MB while a shape is compiled first"
+    )
     where = f"{found.workers} × {found.cores} cores" if found.workers > 1 else f"{found.cores} core(s)"
     tell(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
     largest = largest_chunk(params)

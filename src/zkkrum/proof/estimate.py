@@ -23,6 +23,8 @@ WORD_SECONDS = 2e-6
 """Packing, hashing and evaluating one committed value before any proof, on one core."""
 BASE_MEGABYTES = 180
 """Python, NumPy and the witness server (measured: 130 to 180)."""
+VALUE_BYTES = 50
+"""Of one committed value where the round is, openings to bundle (measured: 57 over 10^7 values, 45 in a cluster)."""
 COMPILE_MEGABYTES = 200
 """Compiling a 2^15 circuit, once a shape (measured: 180)."""
 
@@ -39,7 +41,8 @@ class Estimate:
     """The forecast of a round.
 
     ``circuits``: gates by circuit; ``points`` of the reference string (64 bytes each on disk); ``megabytes``: peak of
-    the process tree of a worker once the shapes are compiled; ``seconds``: from openings to bundle on ``workers``
+    the process tree once the shapes are compiled, where the round is; ``worker_megabytes``: of each worker of a
+    cluster, or 0; ``seconds``: from openings to bundle on ``workers``
     machines of ``cores`` cores; ``time_class``: the same in words.
     """
 
@@ -51,6 +54,7 @@ class Estimate:
     workers: int
     cores: int
     megabytes: int
+    worker_megabytes: int
     compile_megabytes: int
     seconds: float
     time_class: str
@@ -101,6 +105,9 @@ def estimate(params: Params, workers: int = 1, cores: int = 2) -> Estimate:
     at_once = min(cores, proofs)
     alone = form is Form.ROUND  # one proof has one machine
     proving = total * (CIRCUIT_CORE_SECONDS if alone else SHARD_CORE_SECONDS) / (cores if alone else workers * cores)
+    working = ceil(at_once * JOB_MEGABYTES / 2 * points / 2**15)
+    clustered = workers > 1 and not alone
+    values = ceil(params.n * params.d * VALUE_BYTES / 1e6)
     seconds = proving + params.n * params.d * WORD_SECONDS
     return Estimate(
         form=form.value,
@@ -110,7 +117,8 @@ def estimate(params: Params, workers: int = 1, cores: int = 2) -> Estimate:
         points=points,
         workers=1 if alone else workers,
         cores=cores,
-        megabytes=BASE_MEGABYTES + ceil(at_once * JOB_MEGABYTES / 2 * points / 2**15),
+        megabytes=BASE_MEGABYTES + values + (0 if clustered else working),
+        worker_megabytes=BASE_MEGABYTES + working if clustered else 0,
         compile_megabytes=ceil(COMPILE_MEGABYTES * max(1.0, points / 2**15)),
         seconds=seconds,
         time_class=time_class(seconds),
