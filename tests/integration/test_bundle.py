@@ -39,9 +39,10 @@ from zkkrum.proof.prove import prove
 from zkkrum.proof.verify import verify
 from zkkrum.proof.work import work_path
 from zkkrum.protocol.aggregate import Aggregate, mean_update
-from zkkrum.protocol.commitment import Opening
+from zkkrum.protocol.commitment import Opening, circuit_values
 from zkkrum.protocol.field import P, hex_of, to_hex
 from zkkrum.protocol.krum import Krum, Outcome, Verdict
+from zkkrum.protocol.params import Acceptance
 from zkkrum.rounds.aggregate import load_aggregate
 from zkkrum.rounds.directory import CommitmentFile, load_commitments, load_opening, save_commitment, save_opening
 from zkkrum.rounds.parties import Terms
@@ -718,6 +719,18 @@ class TestAggregateFile:
         reason: str,
     ) -> None:
         rejected(malicious.bundle, toolchain, reason, aggregate=rewritten(**{name: change}))
+
+    def test_of_one_accepted_client(self, toolchain: Toolchain, crs: Path, tmp_path: Path) -> None:
+        """Then it is that client's update, and only its salt keeps A from telling so."""
+        overrides = {"m": 1, "acceptance": Acceptance.SELECTED}
+        home = round_directory(tmp_path / "round", toolchain, chunk=None, overrides=overrides)
+        material = material_of(home, toolchain)
+        proved = prove(material, tmp_path / "bundle", toolchain)
+        [only] = proved.accepted
+        found = load_aggregate(proved.aggregate, proved.round)
+        assert found.count == 1
+        assert found.aggregate.total.tolist() == circuit_values(material.openings[only].q, B).tolist()
+        assert verify(proved.bundle, toolchain, aggregate=proved.aggregate).ok
 
     def test_of_another_round(self, malicious: Example, honest: Example, toolchain: Toolchain) -> None:
         path = honest.proved.aggregate

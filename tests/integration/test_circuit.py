@@ -69,6 +69,7 @@ SHAPES = {
     "all-pairs brackets": BRACKETS_ROUND,
     "n=3 b=10 m=n": Params.of(3, 3, 10, m=3),
     "selected m=4": SELECTED_ROUND,
+    "selected m=1": Params.of(6, 3, 8, m=1, acceptance=Acceptance.SELECTED),
     "n=2f+3 m=n-f selected": Params.of(5, 3, 8, f=1, m=4, acceptance=Acceptance.SELECTED),
 }
 

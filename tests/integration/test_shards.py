@@ -43,10 +43,19 @@ from zkkrum.proof.prove import prove
 from zkkrum.proof.statement import PublicChallenge, verdict_words
 from zkkrum.proof.verify import verify
 from zkkrum.proof.witness import shard_inputs, verdict_inputs
-from zkkrum.protocol.challenge import FIRST_LINK
+from zkkrum.protocol.challenge import (
+    FIRST_LINK,
+    Challenge,
+    Links,
+    claims,
+    combination,
+    evaluations,
+    form_of_claims,
+    rho,
+)
 from zkkrum.protocol.commitment import Opening, chain, circuit_values, commit, fresh_secret, leaves, words
 from zkkrum.protocol.field import P, to_hex
-from zkkrum.protocol.krum import Krum, Outcome
+from zkkrum.protocol.krum import Krum, Outcome, pair_list
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import hash_many
 from zkkrum.protocol.transcript import Secrets, Transcript
@@ -491,18 +500,43 @@ class Server:
         inputs = {**verdict_inputs(self.transcript), **lies}
         return run_job(Job("verdict", verdict_circuit(self.actual.params), inputs, threads=1), self.home, self.tools)
 
-    def bundle(self, path: Path) -> Forgery:
-        """Write everything down, claiming `round`."""
+    def claiming(self, distances: Any) -> tuple[Server, dict[str, Any]]:
+        """Claim distances before ρ is known: the server that goes on from there, and the lies of its verdict.
+
+        The verdict is complete in itself: its link hides the form of the claims, not that of the committed values.
+        """
+        p, hash, old = self.actual.params, self.tools.bb.hash_many, self.transcript
+        made = Transcript.of(
+            self.actual, self.openings, old.leaves[:-1], Krum(p).of_distances(distances), old.secrets, hash
+        )
+        q = np.stack([o.q for o in self.openings])
+        claimed = [*pair_list(distances), *made.claims[p.pairs :]]
+        new = rho(p, made.statement, claimed, old.secrets.blind, hash)
+        values = evaluations(p, q, made.aggregate, new)
+        combined = combination(p, new, values)
+        challenge = Challenge.of(new, old.secrets.blind, combined, made.accepted, p.n, hash)
+        true = [claims(q[:, c.start : c.stop], p.b) for c in map(p.chunk_range, range(p.chunks))]
+        links = Links.of(p, challenge, true, values, old.secrets.blinds, hash)
+        liar = replace(self)
+        liar.outcome = made.outcome
+        liar.transcript = replace(made, claims=claimed, challenge=challenge, links=links)
+        form = form_of_claims(challenge.x, claimed)
+        assert form != links.forms[-1]
+        link = hash([(form, links.residues[-1], links.blinds[-1])])[0]
+        return liar, {"form": form, "link": link}
+
+    def bundle(self, path: Path, **lies: Any) -> Forgery:
+        """Write everything down, claiming `round`; the lies are the verdict's."""
         p, made = self.round.params, self.transcript
         data: dict[str, bytes] = {}
         for t in range(p.chunks):
             done = self.shard(t)
             data |= zip(shard_files(t), (done.proof, done.public_inputs), strict=True)
-        done = self.verdict()
+        done = self.verdict(**lies)
         data |= {PROOF: done.proof, PUBLIC_INPUTS: done.public_inputs}
         for name, circuit in Form.SHARDED.circuits(p).items():
             data[name] = verification_key(build(circuit, self.tools), self.tools)
-        public, last = PublicChallenge.of(made.challenge), made.sharded_links.links[-1]
+        public, last = PublicChallenge.of(made.challenge), lies.get("link", made.sharded_links.links[-1])
         manifest = Manifest.describe(
             self.round,
             by_clients=True,
@@ -533,6 +567,21 @@ class TestServer:
         path = server.bundle(tmp_path / "bundle").done()
         checked = verify(path, server.tools, commitments=sharded.home.commitments)
         assert checked.ok, checked.reason
+
+    def test_a_verdict_on_invented_distances(self, server: Server, tmp_path: Path) -> None:
+        """bb accepts it: by itself a verdict proves nothing. The shards of the committed values do not lead to it."""
+        swapped = [4, 1, 2, 3, 0]
+        invented = server.outcome.distances[np.ix_(swapped, swapped)]
+        liar, lies = server.claiming(invented)
+        assert (server.outcome.verdict.flagged, liar.outcome.verdict.flagged) == ((4,), (0,))
+        forgery = liar.bundle(tmp_path / "forged", **lies)
+        assert server.tools.bb.verify(forgery.data(VK), forgery.data(PROOF), forgery.data(PUBLIC_INPUTS))
+        broken = "verdict: the chain is broken: it does not start where the last shard ends"
+        rejected(forgery.done(), server.tools, broken)
+        for t in range(T):
+            for name in shard_files(t):
+                forgery.drop(name)
+        rejected(forgery.done(), server.tools, "makes 3, found 0: a verdict without all its shards proves nothing")
 
     def test_last_shard_with_filling_that_is_not_zero(
         self, sharded: Example, toolchain: Toolchain, tmp_path: Path

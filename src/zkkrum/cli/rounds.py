@@ -223,7 +223,8 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     numbers = ("score", "threshold", "excess")
     table = table_of("client", "verdict", *numbers, *(["in truth"] if byzantine is not None else []), numbers=numbers)
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
-        said = "[red]flagged[/]" if i in verdict.flagged else "[green]selected[/]" if i in verdict.selected else ""
+        flagged, selected = ["[red]flagged[/]"] * (i in verdict.flagged), ["[green]selected[/]"] * (i in verdict.selected)
+        said = ", ".join(flagged + selected)
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
         row: list[Text | str] = [as_text(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
         if byzantine is not None:
