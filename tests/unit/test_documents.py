@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from support.pages import PAGES, Command, anchors, check_options, commands, links
 from support.tools import CHECKOUT
+from zkkrum.protocol.aggregate import Aggregate
+from zkkrum.protocol.commitment import Opening
 from zkkrum.protocol.forecast import SHARD_GATES, verdict_gates
 from zkkrum.protocol.params import Params
+from zkkrum.rounds.aggregate import AggregateFile
+from zkkrum.rounds.directory import save_opening
+from zkkrum.rounds.tensors import TensorSpec
 
 README = (CHECKOUT / "README.md").read_text(encoding="utf-8")
 
@@ -70,6 +77,32 @@ def test_the_instances_of_the_table(d: int, b: int, clients: int) -> None:
     assert fits(clients, d, b)
     assert not fits(clients + 1, d, b)
     assert any(low <= Params.of(n=5, d=d, b=b).distance_bits <= high and n == clients for low, high, n in HELD)
+
+
+class TestArchives:
+    """docs/reference/files.md has the arrays that are written, and their dtypes."""
+
+    PAGE = (CHECKOUT / "docs" / "reference" / "files.md").read_text(encoding="utf-8")
+
+    def check(self, title: str, path: Path) -> None:
+        section = self.PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+        rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, flags=re.M))
+        with np.load(path) as found:
+            assert list(rows) == list(found)
+            for name, kind in rows.items():
+                assert found[name].dtype.name in kind, name
+                any_length = "(k,)" if name == "layout" else "(d,)"
+                assert kind.endswith({(): "()", (32,): "(32,)"}.get(found[name].shape, any_length)), name
+
+    @pytest.mark.parametrize("b", [8, 12])
+    def test_an_opening(self, b: int, tmp_path: Path) -> None:
+        save_opening(tmp_path / "eve.npz", Opening(np.arange(7), 5), b)
+        self.check("openings/CLIENT.npz", tmp_path / "eve.npz")
+
+    def test_an_aggregate(self, tmp_path: Path) -> None:
+        file = AggregateFile(Aggregate(np.arange(7), 5), 3, 12, 1.0, (TensorSpec("w", (7,), "float32"),))
+        file.save(tmp_path / "aggregate.npz")
+        self.check("aggregate.npz", tmp_path / "aggregate.npz")
 
 
 class TestRunner:
