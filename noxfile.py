@@ -47,7 +47,7 @@ def imports(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site; check the pages that commands write, where it takes seconds, and the examples in docstrings."""
     run(session, "mkdocs", "build", "--strict", "--quiet")
-    for script in ("reference", "performance", "detection"):
+    for script in ("reference", "performance", "onchain", "detection"):
         run(session, "python", f"scripts/{script}.py", "--check")
     run(session, "python", "-m", "pytest", "src/zkkrum", *session.posargs)
 

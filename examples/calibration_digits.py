@@ -24,7 +24,7 @@ from zkkrum.protocol.params import Params
 from zkkrum.protocol.quantize import quantize
 
 PARAMS, CLIP = Params.of(n=10, d=650), 1.0
-ROUNDS, LATER_JOBS = 10, 30
+ROUNDS, LATER_JOBS, FEDERATIONS = 10, 30, 6
 ATTACKS = (("sign-flip", 1), ("sign-flip", 3), ("ipm", 1), ("ipm", 3), ("scale", 3), ("gaussian", 3))
 
 
@@ -75,30 +75,60 @@ def show(rates: list[float]) -> str:
     return f"{100 * np.mean(rates):.1f} ({100 * np.max(rates):.1f})"
 
 
+def splits_of(alpha: float | None, federations: int) -> list[Federation]:
+    return [Federation.of_digits(PARAMS.n, np.random.default_rng(seed), alpha) for seed in range(federations)]
+
+
+def later_rounds(split: Federation) -> list[np.ndarray]:
+    """Return the rounds on which thresholds are judged."""
+    return [u for seed in range(LATER_JOBS) for u in job(split, 1000 + seed)]
+
+
+def calibrated_row(past: list[list[list[int]]], later: list[list[list[int]]], count: int, target: float) -> list[str]:
+    """Choose thresholds from so many rounds of each federation and judge them on its later ones."""
+    chosen = [calibrate(x[:count], PARAMS, target) for x in past]
+    params = [replace(PARAMS, z=c.z, gamma=c.gamma) for c in chosen]
+    left_out = sum(c.false_left_out for c in chosen) / sum(c.rounds for c in chosen)
+    numbers = [left_out, max(c.rate_at_most for c in chosen)]
+    medians = [float(np.median([float(getattr(c, t)) for c in chosen])) for t in ("z", "gamma")]
+    default = [false_flags(x, PARAMS) for x in later]
+    calibrated = [false_flags(x, p) for x, p in zip(later, params, strict=True)]
+    measured = [*(f"{100 * x:.1f}" for x in numbers), *(f"{x:.2f}" for x in medians)]
+    return [str(count), f"{100 * target:g}", show(default), show(calibrated), *measured]
+
+
+def price_row(replayed: list[list[np.ndarray]], thresholds: list[Params]) -> list[str]:
+    """Return the shares of attackers flagged under some thresholds, attack by attack."""
+    rates = [[caught(u[::6], p, *a) for a in ATTACKS] for u, p in zip(replayed, thresholds, strict=True)]
+    return [f"{100 * x:.0f}" for x in np.mean(rates, axis=0)]
+
+
+def sample() -> list[list[str]]:
+    """Return the cheapest row of each table but the last, for `scripts/detection.py --check`."""
+    splits = splits_of(None, FEDERATIONS)
+    replayed = [later_rounds(s) for s in splits]
+    return [
+        ["IID", *calibrated_row([scored(job(s, 0)) for s in splits], [scored(r) for r in replayed], ROUNDS, 0.01)],
+        ["IID", "default", *price_row(replayed, [PARAMS] * FEDERATIONS)],
+        ["IID", *warned_of([u for rounds in replayed for u in rounds])],
+    ]
+
+
 def main(federations: int) -> None:
     rows, prices, told, drift = [], [], [], []
     for alpha, label in ((None, "IID"), (1.0, "Dirichlet 1"), (0.3, "Dirichlet 0.3")):
-        splits = [Federation.of_digits(PARAMS.n, np.random.default_rng(seed), alpha) for seed in range(federations)]
+        splits = splits_of(alpha, federations)
         past = [scored([u for seed in range(30) for u in job(s, seed)]) for s in splits]
-        replayed = [[u for seed in range(LATER_JOBS) for u in job(s, 1000 + seed)] for s in splits]
+        replayed = [later_rounds(s) for s in splits]
         later = [scored(rounds) for rounds in replayed]
-        default = [false_flags(x, PARAMS) for x in later]
         for count, target in ((10, 0.01), (30, 0.01), (300, 0.01), (300, 0.05)):
-            chosen = [calibrate(x[:count], PARAMS, target) for x in past]
-            params = [replace(PARAMS, z=c.z, gamma=c.gamma) for c in chosen]
-            left_out = sum(c.false_left_out for c in chosen) / sum(c.rounds for c in chosen)
-            numbers = [left_out, max(c.rate_at_most for c in chosen)]
-            medians = [float(np.median([float(getattr(c, t)) for c in chosen])) for t in ("z", "gamma")]
-            calibrated = [false_flags(x, p) for x, p in zip(later, params, strict=True)]
-            measured = [*(f"{100 * x:.1f}" for x in numbers), *(f"{x:.2f}" for x in medians)]
-            rows.append([label, str(count), f"{100 * target:g}", show(default), show(calibrated), *measured])
+            rows.append([label, *calibrated_row(past, later, count, target)])
         chosen = [calibrate(x[:300], PARAMS, 0.01) for x in past]
         for name, thresholds in (
             ("default", [PARAMS] * federations),
             ("calibrated", [replace(PARAMS, z=c.z, gamma=c.gamma) for c in chosen]),
         ):
-            rates = [[caught(u[::6], p, *a) for a in ATTACKS] for u, p in zip(replayed, thresholds, strict=True)]
-            prices.append([label, name, *(f"{100 * x:.0f}" for x in np.mean(rates, axis=0))])
+            prices.append([label, name, *price_row(replayed, thresholds)])
         told.append([label, *warned_of([u for rounds in replayed for u in rounds])])
         long = [scored(job(s, 5000, 230)) for s in splits]
         chosen = [calibrate(x[:30], PARAMS, 0.01) for x in long]
@@ -117,4 +147,4 @@ def main(federations: int) -> None:
 
 
 if __name__ == "__main__":
-    main(2 if "--quick" in sys.argv else 6)
+    main(2 if "--quick" in sys.argv else FEDERATIONS)

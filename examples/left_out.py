@@ -22,6 +22,8 @@ N, D, K = 20, 1000, 6
 CLOSE = 0.01
 """Two updates count as copies where their squared distance is less than this share of the median one."""
 Rule = Callable[[Outcome, Params], set[int]]
+COUNT = 200
+"""Rounds a row."""
 NOISES = (0.0, 0.06, 0.2)
 """Of colluders, in distances of an honest client from the honest mean."""
 
@@ -87,31 +89,39 @@ def error_row(heterogeneity: float, attack: str, count: int) -> list[str]:
     return [percent(float(x)) for x in np.mean(errors, axis=0)]
 
 
+def caught_row(h: float, attack: str, noise: float, count: int) -> list[str]:
+    """Return whom both rules flag among colluders who add noise."""
+    scenario = Scenario(N, D, h, attack, K)
+    found = [x for rule in (copies, two_sided) for x in detection_row(rule, scenario, noise, count)[:2]]
+    return [f"{h:g}", attack, f"{noise:g}", *found]
+
+
+def clean_row(d: int, count: int) -> list[str]:
+    """Return how often both rules flag somebody in clean rounds."""
+    quiet = [Scenario(N, d, h, "scale", 0) for h in (0.0, 0.25)]
+    return [str(d), *(detection_row(rule, q, 0.0, count)[2] for q in quiet for rule in (copies, two_sided))]
+
+
+def sample() -> list[list[str]]:
+    """Return a row of each table, for `scripts/detection.py --check`."""
+    error = ["0.25", "min-max", *error_row(0.25, "min-max", COUNT)]
+    return [caught_row(0.25, "min-max", 0.2, COUNT), clean_row(8, COUNT), error]
+
+
 def main(count: int) -> None:
-    rows = []
-    for h in (0.0, 0.25):
-        for attack in ("alie", "mimic", "ipm", "min-max"):
-            for noise in NOISES:
-                scenario = Scenario(N, D, h, attack, K)
-                found = [x for rule in (copies, two_sided) for x in detection_row(rule, scenario, noise, count)[:2]]
-                rows.append([f"{h:g}", attack, f"{noise:g}", *found])
+    hs, unseen = (0.0, 0.25), ("alie", "mimic", "ipm", "min-max")
+    rows = [caught_row(h, attack, noise, count) for h in hs for attack in unseen for noise in NOISES]
     heads = [f"{rule}: {x}" for rule in ("copies", "two-sided") for x in ("caught", "honest")]
     print(f"n = {N}, d = {D}, {K} attack, {count} rounds a row, percent\n")
     print(markdown_table(["heterogeneity", "attack", "noise", *heads], rows))
     print("Clean rounds, percent with an honest client flagged:\n")
-    clean = []
-    for d in (1, 2, 4, 8, 30, 1000):
-        row = [str(d)]
-        for h in (0.0, 0.25):
-            quiet = Scenario(N, d, h, "scale", 0)
-            row += [detection_row(rule, quiet, 0.0, count)[2] for rule in (copies, two_sided)]
-        clean.append(row)
+    clean = [clean_row(d, count) for d in (1, 2, 4, 8, 30, 1000)]
     print(markdown_table(["d", *(f"{rule}, {h:g}" for h in (0.0, 0.25) for rule in ("copies", "two-sided"))], clean))
     print(f"Error of the aggregate, n = {N}, d = {D}, {K} attack, percent:\n")
     attacks = ("gaussian", "sign-flip", "ipm", "alie", "min-max", "mimic")
-    errors = [[f"{h:g}", attack, *error_row(h, attack, count)] for h in (0.0, 0.25) for attack in attacks]
+    errors = [[f"{h:g}", attack, *error_row(h, attack, count)] for h in hs for attack in attacks]
     print(markdown_table(["heterogeneity", "attack", "mixing", "multi-krum", "unflagged", "everybody"], errors))
 
 
 if __name__ == "__main__":
-    main(5 if "--quick" in sys.argv else 200)
+    main(5 if "--quick" in sys.argv else COUNT)

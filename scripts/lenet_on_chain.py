@@ -6,7 +6,7 @@
 For 2^18 gates there must be 2^18 points. Where the real ones are at hand, name them in CRS_PATH and pass
 --points 262144; else --toy measures the same circuits, proofs and verifiers under points whose secret is known
 (`toy_reference_string.py`), with that secret's point exchanged in the verifiers. Such a run shows gas and time, and
-proves nothing; it keeps to a cache of its own. The lines it prints stand in docs/onchain.md.
+proves nothing; it keeps to a cache of its own. What is measured goes into docs/onchain.json and docs/onchain.md.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onchain import record
 from toy_reference_string import second_point, write_points
 
-from zkkrum.evm import demo, gas
+from zkkrum.evm import demo
 from zkkrum.proof import keys
 from zkkrum.protocol import forecast
 from zkkrum.protocol.params import Params
@@ -93,26 +94,31 @@ def main() -> None:
     with toolchain(arguments.toy) as tools:
         life = demo.life(params, tools, byzantine=2, tell=print)
     print(f"{time.perf_counter() - started:.0f} s in all, proving included")
-    planned = gas.forecast(params)
     proving = [step for step in life.steps if step.name.split()[0] in ("begin", "prove", "conclude") and step.gas]
-    rows = [
-        ("points", f"2^{points.bit_length() - 1}{' (toy)' if arguments.toy else ''}"),
-        ("shards", f"{params.chunks} of {max(life.gates.values()):,} gates"),
-        ("verdict's circuit", f"{life.gates['verdict']:,} gates"),
-        ("deploy verifiers", f"{sum(s.gas for s in life.steps if s.name.endswith(' verifier')):,}"),
-        ("deploy KrumRounds", f"{life.gas('deploy KrumRounds'):,}"),
-        ("open", f"{life.gas('open'):,}"),
-        ("commit, each client", f"{life.gas('commit'):,}"),
-        *((step.name, f"{step.gas:,} ({step.bytes:,} bytes)") for step in proving),
-        ("the verdict", f"{sum(life.proving):,} in {len(proving)} transactions; forecast {planned.verdict_gas:,}"),
-        ("a shard", f"{sum(s.gas for s in proving if s.name.startswith('prove')) // params.chunks:,}"),
-        ("a committed value", f"{sum(life.proving) / (N * LENET5):.1f}"),
-        ("slash, two clients", f"{life.gas('slash'):,}"),
-        ("outcome", life.outcome.name.lower()),
-    ]
-    print("\n".join(f"| {name} | {value} |" for name, value in rows))
     assert max(life.proving) < 2**24
     assert all(step.bytes < 128 * 1024 for step in proving)
+    row = {
+        "points": points,
+        "toy": bool(arguments.toy),
+        "n": N,
+        "d": LENET5,
+        "chunk": params.chunk,
+        "shards": params.chunks,
+        "gates": max(life.gates.values()),
+        "verifiers": sum(step.gas for step in life.steps if step.name.endswith(" verifier")),
+        "rounds": life.gas("deploy KrumRounds"),
+        "open": life.gas("open"),
+        "commit": life.gas("commit"),
+        "steps": [{"name": s.name, "shards": _shards(s.name), "gas": s.gas, "bytes": s.bytes} for s in proving],
+        "slash": life.gas("slash"),
+    }
+    record("lenet5_toy" if arguments.toy else "lenet5", [row])
+
+
+def _shards(title: str) -> int:
+    """Return how many shards a call proves, from its title."""
+    numbers = [int(word) for word in title.split() if word.isdigit()]
+    return numbers[-1] - numbers[0] + 1 if numbers else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A life on the EVM in this process, lived again on another implementation: the same transactions, and what they cost.
 
-    python scripts/replay_evm.py --anvil PATH      gas of the table's shapes under Cancun and Osaka (docs/onchain.md)
+    python scripts/replay_evm.py --anvil PATH      gas of some shapes under Cancun and Osaka, into docs/onchain.json
 
 py-evm (PyPI) is an EVM in Python alone, written apart from pyrevm's; it knows Cancun. anvil (npm,
 `@foundry-rs/anvil-linux-amd64`) is a development node around a newer revm; it knows Osaka, which the others do not.
@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from onchain import record
 
 from zkkrum.evm import demo
 from zkkrum.evm.chain import Sent
@@ -164,13 +166,12 @@ def main() -> None:
         for params in SHAPES[1:2] if arguments.plain_verifier else SHAPES:
             life = demo.life(params, tools, byzantine=1, optimized=not arguments.plain_verifier)
             rows += compare(life, arguments.anvil)
-    head = ("n", "d", "shards", "gates", "fork", "deploy verifiers", "deploy KrumRounds", "open", "commit, each client",
-            "verifier call", "verdict", "slash, one client", "round, all clients")  # fmt: skip
-    print(demo.table(head, rows))
+    version = subprocess.run([arguments.anvil, "--version"], capture_output=True, check=True, text=True).stdout
+    record("plain_verifier" if arguments.plain_verifier else "rounds", rows, anvil=version.split()[2])
 
 
-def compare(life: demo.Life, program: Path) -> list[list[str]]:
-    """Replay a life under both forks, and return the rows of the table."""
+def compare(life: demo.Life, program: Path) -> list[dict[str, Any]]:
+    """Replay a life under both forks, and return a row of the table for each."""
     history = life.chain.history
     by_fork = {}
     for fork in ("cancun", "osaka"):
@@ -181,7 +182,7 @@ def compare(life: demo.Life, program: Path) -> list[list[str]]:
     return [_row(life, fork, costs) for fork, costs in by_fork.items()]
 
 
-def _row(life: demo.Life, fork: str, costs: Sequence[int]) -> list[str]:
+def _row(life: demo.Life, fork: str, costs: Sequence[int]) -> dict[str, Any]:
     """Add up what a life's transactions cost under a fork; the history has them in the order of the life."""
     p, checkers = life.params, len(life.verify_gas)
     deployed = [gas for sent, gas in zip(life.chain.history, costs, strict=True) if not sent.to]
@@ -189,10 +190,22 @@ def _row(life: demo.Life, fork: str, costs: Sequence[int]) -> list[str]:
     after = costs[len(deployed) :]
     opened, commits, alone = after[0], after[1 : 1 + p.n], after[1 + p.n : 1 + p.n + checkers]
     *verdict, slash = after[1 + p.n + checkers :]
-    numbers = (p.n, p.d, p.chunks, max(life.gates.values()))
-    paid = (sum(parts), rounds, opened, max(commits), max(alone), sum(verdict), slash)
-    total = opened + sum(commits) + sum(verdict)
-    return [*(f"{x:,}" for x in numbers), fork.title(), *(f"{x:,}" for x in (*paid, total))]
+    return {
+        "n": p.n,
+        "d": p.d,
+        "chunk": p.chunk,
+        "shards": p.chunks,
+        "gates": max(life.gates.values()),
+        "fork": fork.title(),
+        "verifiers": sum(parts),
+        "rounds": rounds,
+        "open": opened,
+        "commit": max(commits),
+        "call": max(alone),
+        "verdict": sum(verdict),
+        "slash": slash,
+        "total": opened + sum(commits) + sum(verdict),
+    }
 
 
 if __name__ == "__main__":

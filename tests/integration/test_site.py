@@ -43,6 +43,6 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     assert "['eve']" in said
 
 
-@pytest.mark.parametrize("script", ["reference.py", "performance.py"])
+@pytest.mark.parametrize("script", ["reference.py", "performance.py", "onchain.py"])
 def test_generated_pages_are_what_their_command_writes(script: str) -> None:
     run(sys.executable, f"scripts/{script}", "--check")

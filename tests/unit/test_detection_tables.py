@@ -41,6 +41,16 @@ def test_an_altered_row_is_noticed(
     assert script.main(["--check"]) == 1
 
 
+def test_an_altered_row_of_an_example_is_noticed() -> None:
+    script = load_script("detection")
+    command = "python examples/left_out.py"
+    [block] = [b["text"] for b in script.BLOCK.finditer(script.DOCUMENT.read_text()) if b["command"] == command]
+    assert script.unlike_sample(command, block) is None
+    altered = block.replace("| 8    | 0 ", "| 8    | 1 ")
+    assert altered != block
+    assert script.unlike_sample(command, altered) == "expected the row 8 | 0 | 46 | 0 | 76"
+
+
 def test_all_tables_can_be_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     script = load_script("detection")
     monkeypatch.setattr(script, "DOCUMENT", tmp_path / "detection.md")

@@ -15,5 +15,7 @@ BY_LIBRARIES = {"XDG_CACHE_HOME"}
 def test_the_page_names_what_is_read() -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     files = [*(CHECKOUT / "src").rglob("*.py"), CHECKOUT / "tests" / "support" / "tools.py"]
-    read = {name for file in files for found in READ.findall(file.read_text(encoding="utf-8")) for name in found if name}
+    read = {
+        name for file in files for found in READ.findall(file.read_text(encoding="utf-8")) for name in found if name
+    }
     assert documented == read | BY_LIBRARIES

@@ -66,7 +66,7 @@ def test_what_is_known_of_the_rules() -> None:
     mad, brackets = "krum-2017/mad", "krum-2017/brackets"
     assert cells[mad, "gaussian", 6, 0.0].attackers_flagged == 1
     assert cells[mad, "gaussian", 6, 0.0].honest_flagged == 0
-    assert cells[brackets, "gaussian", 6, 0.0].attackers_flagged == 0  # never fires beyond about 28 %
+    assert cells[brackets, "gaussian", 6, 0.0].attackers_flagged == 0  # seldom fires beyond about 28 %
     half = cells[brackets, "gaussian", 4, 0.0].attackers_flagged  # at 20 %
     assert half is not None
     assert 0.2 < half < 0.8

@@ -3,14 +3,14 @@
 Must not know bundles or proofs. A holder believes nothing in the file: `zkkrum.proof.verify` compares it with what was
 proved. It is a NumPy archive of exactly these arrays:
 
-========== =================== =====================================================================================
-``sum``    int64, shape (d,)   S = Σ a_i v_i over the accepted clients, v = q + 2^(b-1)
-``salt``   uint8, shape (32,)  σ, big-endian: secret, like the sum, from whoever should not learn the mean update
-``count``  int64, shape ()     \\|a\\|, how many were accepted
-``bits``   int64, shape ()     b
-``clip``   float64, shape ()   the quantization bound, in units of an update's entries
-``layout`` uint8, shape (k,)   UTF-8 JSON, ``[[name, shape, dtype], …]`` in the order of coordinates; ``[]`` if unknown
-========== =================== =====================================================================================
+========== ============= ===========================================================================================
+``sum``    int64, (d,)   S = Σ a_i v_i over the accepted clients, v = q + 2^(b-1)
+``salt``   uint8, (32,)  σ, a field element, big-endian: secret, like the sum, from whoever should not learn the mean
+``count``  int64, ()     \\|a\\|, how many were accepted
+``bits``   int64, ()     b
+``clip``   float64, ()   the quantization bound, in units of an update's entries
+``layout`` uint8, (k,)   UTF-8 JSON, ``[[name, shape, dtype], …]`` in the order of coordinates; ``[]`` if unknown
+========== ============= ===========================================================================================
 
 The mean update is (S - count·2^(bits-1))·Δ / count with Δ = clip / (2^(bits-1) - 1), in binary64.
 """

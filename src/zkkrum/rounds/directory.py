@@ -7,6 +7,13 @@ Must not know circuits, proofs or who is Byzantine. Layout of a round directory:
     commitments/<client>.json   public
     openings/<client>.npz       what the server receives: integers q and the salt
     truth.json                  written by `simulate`, never read by `prove`
+
+An opening is a NumPy archive of exactly these arrays:
+
+======== =========================== ==================================================================================
+``q``    int8 (b = 8) or int16, (d,) the quantized update, in [-2^(b-1), 2^(b-1)); int32 and int64 are read, too
+``salt`` uint8, (32,)                the salt of the commitment, a field element, big-endian
+======== =========================== ==================================================================================
 """
 
 from __future__ import annotations
@@ -242,7 +249,7 @@ class Truth:
 
 
 class TruthFile(Strict):
-    """``truth.json``."""
+    """``truth.json``: who attacks in a simulated round, how, and from which seed it was drawn."""
 
     byzantine: tuple[str, ...] = Field(strict=False)
     attack: str
