@@ -75,7 +75,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
     )
     with step("look up the tools", lambda: Toolchain.find(notify=say).ready()) as tools, progress_bar() as progress:
         names = simulation.client_names(CLIENTS)
-        truth = Truth(tuple(names[i] for i in attackers), ATTACK, None, seed)
+        truth = Truth(byzantine=tuple(names[i] for i in attackers), attack=ATTACK, strength=None, seed=seed)
         d = sum(t.size for t in tensors[0].values())
         params = open_round(names, d, 1.0).params
         try:

@@ -271,11 +271,11 @@ def simulate(
         clients, dimension, byzantine, attack, strength, heterogeneity, seed
     )
     names = simulation.client_names(clients)
-    truth = Truth(tuple(names[i] for i in attackers), attack, strength, seed)
+    truth = Truth(byzantine=tuple(names[i] for i in attackers), attack=attack, strength=strength, seed=seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
     say_fallback(round.params)
     if as_json:
-        print_json({"round": str(out), "context": hex_of(round.context), **asdict(truth)})
+        print_json({"round": str(out), "context": hex_of(round.context), **truth.model_dump()})
         return
     tell(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
     tell(f"next: zkkrum prove {out}")
