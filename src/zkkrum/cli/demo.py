@@ -28,9 +28,10 @@ from zkkrum.proof.prove import prove
 from zkkrum.proof.verify import verify
 from zkkrum.protocol.forecast import round_gates
 from zkkrum.protocol.poseidon2 import hash_many
+from zkkrum.protocol.sizes import points_for
 from zkkrum.rounds.directory import RoundDirectory, Truth
 from zkkrum.rounds.parties import open_round
-from zkkrum.toolchain import Toolchain, points_for
+from zkkrum.toolchain import Toolchain
 
 CLIENTS, BYZANTINE, ATTACK, SEED = 10, 2, "sign-flip", 7
 T = TypeVar("T")
