@@ -169,7 +169,7 @@ def _tools(platform_ok: bool) -> Iterator[Check]:
             yield Check(name, True, "; ".join([found, *notices]), expected)
         except ZkkrumError as error:
             yield Check(name, False, error.message, expected, error.hint, exit_code=error.exit_code)
-    solc = tools / "node_modules" / "solc" / "solc.js"
+    solc = provision.solc_path(tools)
     yield Check(
         "solc",
         solc.is_file(),
