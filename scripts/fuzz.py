@@ -293,7 +293,8 @@ class World:
                 ("zipped", None, ".npz"),
             ):
                 tensors, attackers = simulated_updates(5, 60, 1, "gaussian", None, 0.0, seed=1)
-                truth = Truth(tuple(f"client-0{i}" for i in attackers), "gaussian", None, 1)
+                names = tuple(f"client-0{i}" for i in attackers)
+                truth = Truth(byzantine=names, attack="gaussian", strength=None, seed=1)
                 write_round(path / name, tensors, truth, hash_many, Terms(overrides={"chunk": chunk}), suffix)
                 prove(load(path / name, tools.bb.hash_many), path / name / "bundle", tools)
             train(path / "run", Play(2, 5, 1, "sign-flip", seed=1), tools, lambda _: None)

@@ -26,7 +26,7 @@ from zkkrum.evm.export import ExportManifest
 from zkkrum.proof.bundle import FORMAT, Manifest
 from zkkrum.protocol.params import PROTOCOL
 from zkkrum.rounds import aggregate, directory
-from zkkrum.rounds.directory import CommitmentFile, TruthFile
+from zkkrum.rounds.directory import CommitmentFile, Truth
 from zkkrum.rounds.roundfile import RoundFile
 from zkkrum.rounds.run import AccuracyFile, GapFile
 
@@ -39,7 +39,7 @@ FILES: dict[str, tuple[str, type[BaseModel], str]] = {
     "manifest": ("bundle/manifest.json", Manifest, f"format `{FORMAT}`"),
     "gap": ("rounds/NNNN/gap.toml", GapFile, UNVERSIONED),
     "accuracy": ("accuracy.json", AccuracyFile, UNVERSIONED),
-    "truth": ("truth.json", TruthFile, "none: for tests and reports of simulated rounds alone, never for `prove`"),
+    "truth": ("truth.json", Truth, "none: for tests and reports of simulated rounds alone, never for `prove`"),
     "export": ("onchain/export.json", ExportManifest, "format `zkkrum-export-2`"),
 }
 """Schema to the file it is of, its model, and the version it has."""

@@ -18,12 +18,13 @@ from support.onchain import OWNER, STRANGER, VETOER, compiled
 from support.proving import example
 from zkkrum.cli import main
 from zkkrum.errors import EXIT_DIFFERENT, InputError
-from zkkrum.evm import export
-from zkkrum.evm.chain import Chain, Deployed
+from zkkrum.evm import export, verifiers
+from zkkrum.evm.chain import Chain, Deployed, RevertError
 from zkkrum.evm.claims import ClaimState, Outcome, first_missing
 from zkkrum.evm.demo import Stage
 from zkkrum.evm.evidence import verified_evidence
 from zkkrum.evm.gas import batch_size
+from zkkrum.evm.rehearsal import rehearse
 from zkkrum.evm.rounds import DEFAULT_SLASHING, Rounds, deploy_verifier
 from zkkrum.evm.solidity import CODE_SIZE_MAX, Contract
 from zkkrum.proof.form import Form
@@ -323,6 +324,17 @@ def test_a_forged_bundle_is_not_exported(case: Case, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not verify"):
         export.export_bundle(tmp_path / "b", tmp_path / "x", case.tools)
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("optimized", [True, False])
+def test_a_rehearsed_refusal_of_a_verifier_is_named(case: Case, optimized: bool) -> None:
+    """The plain verifier's errors stand in its ABI, the optimized one's in its assembly alone."""
+    params = case.told.round.params
+    rendered = verifiers.render(params, verifiers.keys_of(params, case.tools), case.tools, optimized=optimized)
+    forged = replace(case.told, proof=case.told.proof[:-1] + bytes([case.told.proof[-1] ^ 1]))
+    with pytest.raises(RevertError) as caught:
+        rehearse(forged, forged.calls(2), case.material.commitments, rendered, case.tools)
+    assert caught.value.error, str(caught.value)
 
 
 # Going on with a claim

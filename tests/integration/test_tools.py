@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from zkkrum.cli.tools import doctor, setup
 from zkkrum.errors import ConstraintError, InputError, ResourceError, ToolFailedError
 from zkkrum.protocol import field, poseidon2
-from zkkrum.toolchain import PAIR, Proof, Toolchain, points_for, process, provision
+from zkkrum.protocol.sizes import points_for
+from zkkrum.toolchain import PAIR, Proof, Toolchain, process, provision
 from zkkrum.toolchain.service import Service
 
 SOURCE = """\

@@ -29,7 +29,6 @@ from zkkrum.learning.experiment import (
     Result,
     Setup,
     Step,
-    mean_of,
     plot,
     run,
     summary,
@@ -37,7 +36,7 @@ from zkkrum.learning.experiment import (
     to_dict,
 )
 from zkkrum.learning.training import Model, add
-from zkkrum.protocol.aggregate import mean_update
+from zkkrum.protocol.aggregate import mean_update, unproved_mean
 from zkkrum.protocol.krum import Outcome
 from zkkrum.protocol.params import Acceptance, Params
 from zkkrum.rounds.tensors import Layout
@@ -94,7 +93,7 @@ def test_arms_are_rounds_whose_aggregate_a_proof_binds() -> None:
 def test_the_mean_is_the_one_that_a_holder_of_the_aggregate_computes() -> None:
     q = np.random.default_rng(0).integers(-2047, 2048, (10, 30))
     for clients in ((4,), (0, 3, 9), tuple(range(10))):
-        found = mean_of(q, clients, 0.7, 12)
+        found = unproved_mean(q, clients, 0.7, 12)
         assert found == pytest.approx(q[list(clients)].mean(axis=0) * 0.7 / 2047, rel=1e-12)
         total = (q[list(clients)] + 2048).sum(axis=0)
         assert found.tolist() == mean_update(total, len(clients), 0.7, 12).tolist()

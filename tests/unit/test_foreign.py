@@ -49,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> RoundDirectory:
     """A round with updates in one file each, and beside it a manifest and an aggregate."""
     path = tmp_path_factory.mktemp("foreign") / "round"
     tensors, attackers = simulated_updates(N, D, 1, "gaussian", None, 0.0, seed=1)
-    truth = Truth(tuple(f"client-0{i}" for i in attackers), "gaussian", None, 1)
+    truth = Truth(byzantine=tuple(f"client-0{i}" for i in attackers), attack="gaussian", strength=None, seed=1)
     round = write_round(path, tensors, truth, hash_many, Terms(b=8), ".npz")
     verdict = Verdict(False, (), (0,))
     manifest = Manifest.describe(

@@ -12,7 +12,7 @@ from zkkrum.proof.form import VK, Form, shard_key
 from zkkrum.proof.statement import PublicChallenge
 from zkkrum.protocol.forecast import default_chunk
 from zkkrum.protocol.params import Params, Round
-from zkkrum.toolchain import points_for, proof_bytes
+from zkkrum.protocol.sizes import points_for, proof_bytes
 
 SELECTORS = dict.fromkeys(("submit", "begin", "prove", "conclude"), bytes.fromhex("a1b2c3d4"))
 

@@ -23,7 +23,8 @@ from zkkrum.rounds.roundfile import load_round, save_round
 def directory(tmp_path: Path) -> RoundDirectory:
     tensors, attackers = simulated_updates(5, 30, 1, "gaussian", None, 0.0, seed=1)
     names = tuple(f"client-0{i}" for i in attackers)
-    write_round(tmp_path / "round", tensors, Truth(names, "gaussian", None, 1), hash_many, Terms(b=8))
+    truth = Truth(byzantine=names, attack="gaussian", strength=None, seed=1)
+    write_round(tmp_path / "round", tensors, truth, hash_many, Terms(b=8))
     return RoundDirectory(tmp_path / "round")
 
 

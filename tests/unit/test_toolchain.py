@@ -29,6 +29,7 @@ from zkkrum.errors import (
     ToolFailedError,
     ToolMissingError,
 )
+from zkkrum.protocol.sizes import gates_for, points_for
 from zkkrum.toolchain import Toolchain, crs, process, provision
 from zkkrum.toolchain.bb import KEY_BYTES, check_key
 from zkkrum.toolchain.nargo import Nargo
@@ -212,8 +213,8 @@ class TestReferenceString:
 
     @pytest.mark.parametrize(("gates", "expected"), [(1, 256), (247, 256), (248, 512), (32759, 2**15), (32760, 2**16)])
     def test_points_for(self, gates: int, expected: int) -> None:
-        assert toolchain.points_for(gates) == expected
-        assert toolchain.gates_for(expected) >= gates
+        assert points_for(gates) == expected
+        assert gates_for(expected) >= gates
 
 
 class TestProcesses:

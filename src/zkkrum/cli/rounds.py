@@ -223,7 +223,10 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     numbers = ("score", "threshold", "excess")
     table = table_of("client", "verdict", *numbers, *(["in truth"] if byzantine is not None else []), numbers=numbers)
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
-        flagged, selected = ["[red]flagged[/]"] * (i in verdict.flagged), ["[green]selected[/]"] * (i in verdict.selected)
+        flagged, selected = (
+            ["[red]flagged[/]"] * (i in verdict.flagged),
+            ["[green]selected[/]"] * (i in verdict.selected),
+        )
         said = ", ".join(flagged + selected)
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
         row: list[Text | str] = [as_text(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
@@ -271,11 +274,11 @@ def simulate(
         clients, dimension, byzantine, attack, strength, heterogeneity, seed
     )
     names = simulation.client_names(clients)
-    truth = Truth(tuple(names[i] for i in attackers), attack, strength, seed)
+    truth = Truth(byzantine=tuple(names[i] for i in attackers), attack=attack, strength=strength, seed=seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
     say_fallback(round.params)
     if as_json:
-        print_json({"round": str(out), "context": hex_of(round.context), **asdict(truth)})
+        print_json({"round": str(out), "context": hex_of(round.context), **truth.model_dump()})
         return
     tell(f"{out}: {clients} clients, d = {dimension}, {byzantine} Byzantine ({attack})")
     tell(f"next: zkkrum prove {out}")

@@ -18,16 +18,10 @@ from zkkrum.errors import ToolFailedError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.chain import Chain, Deployed, Receipt, RevertError
 from zkkrum.evm.claims import Outcome
+from zkkrum.evm.deployment import deploy_all
 from zkkrum.evm.evidence import verified_evidence
 from zkkrum.evm.gas import batch_size
-from zkkrum.evm.rounds import (
-    DEFAULT_SCHEDULE,
-    DEFAULT_SLASHING,
-    Rounds,
-    Schedule,
-    Slashing,
-    deploy_verifier,
-)
+from zkkrum.evm.rounds import Rounds
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.proof.material import Material
@@ -115,32 +109,15 @@ class Stage:
     sizes: Mapping[str, int]
 
     @classmethod
-    def set_up(
-        cls,
-        params: Params,
-        tools: Toolchain,
-        *,
-        optimized: bool = True,
-        slashing: Slashing = DEFAULT_SLASHING,
-        schedule: Schedule = DEFAULT_SCHEDULE,
-        chain: Chain | None = None,
-    ) -> Stage:
+    def set_up(cls, params: Params, tools: Toolchain, *, optimized: bool = True) -> Stage:
         """Render, compile and deploy verifiers, slasher (a mock) and `KrumRounds`."""
-        chain = chain or Chain()
+        chain = Chain()
         rendered = verifiers.render(params, verifiers.keys_of(params, tools), tools, optimized=optimized)
-        contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
-        checkers = {v.name: deploy_verifier(chain, OPERATOR, v.contract, v.libraries) for v in rendered}
-        slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, slashing.avs)
-        where = {name: checker.address for name, checker in checkers.items()}
-        code, roles = contracts["KrumRounds"], (OPERATOR, VETOER)
-        rounds = Rounds.deploy(chain, code, params, where, slasher.address, roles, slashing, schedule)
-        for verifier in rendered:
-            checker = checkers[verifier.name]
-            checker.foreign = solidity.verifier_errors(verifier.text) | checker.errors
-            rounds.contract.foreign |= checker.foreign
+        made = deploy_all(chain, params, rendered, tools.solc, (OPERATOR, VETOER))
         sizes = {name: size for verifier in rendered for name, size in verifier.sizes.items()}
-        sizes["KrumRounds"] = code.size
-        return cls(chain, params, verifiers.gates_of(params, tools), checkers, slasher, rounds, sizes)
+        sizes["KrumRounds"] = made.rounds.contract.contract.size
+        gates = verifiers.gates_of(params, tools)
+        return cls(chain, params, gates, made.verifiers, made.slasher, made.rounds, sizes)
 
     def round(self, clip: float) -> Round:
         """Return a round for this chain and contract, under a fresh id, with a roster of made-up addresses."""

@@ -13,7 +13,7 @@ from zkkrum.evm.transactions import ENVELOPE_BYTES, TRANSACTION_BYTES, TRANSACTI
 from zkkrum.proof.form import VK, Form, shard_key
 from zkkrum.protocol import forecast as circuits
 from zkkrum.protocol.params import Params
-from zkkrum.toolchain import points_for, proof_bytes
+from zkkrum.protocol.sizes import points_for, proof_bytes
 
 TRANSACTION = 21_000
 ZERO_BYTE, OTHER_BYTE = 4, 16

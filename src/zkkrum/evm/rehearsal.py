@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from zkkrum.errors import InputError
-from zkkrum.evm import solidity
-from zkkrum.evm.chain import Chain, Deployed
+from zkkrum.evm.chain import Chain
 from zkkrum.evm.claims import Outcome
-from zkkrum.evm.rounds import DEFAULT_SLASHING, Rounds, deploy_verifier
+from zkkrum.evm.deployment import deploy_all
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.evm.verifiers import Verifier
 from zkkrum.toolchain import Toolchain
@@ -46,16 +44,10 @@ def rehearse(
             "`zkkrum open --chain-id … --contract 0x… --client 0x… …` opens such a round",
         )
     chain = Chain(round.chain_id)
-    contracts = solidity.compile_rounds(tools.solc, solidity.demo_sources())
-    checkers = {v.name: deploy_verifier(chain, OPERATOR, v.contract, v.libraries) for v in verifiers}
-    slasher = Deployed.create(chain, contracts["MockSlasher"], OPERATOR, DEFAULT_SLASHING.avs)
-    where = {name: checker.address for name, checker in checkers.items()}
-    code = contracts["KrumRounds"]
-    deployed = Rounds.deploy(chain, code, round.params, where, slasher.address, (OPERATOR, VETOER))
-    chain.move(deployed.contract.address, "0x" + round.contract.hex())
-    rounds = replace(deployed, contract=Deployed(chain, code, "0x" + round.contract.hex()))
-    for verifier in verifiers:
-        rounds.contract.foreign |= solidity.verifier_errors(verifier.text)
+    rounds = deploy_all(chain, round.params, verifiers, tools.solc, (OPERATOR, VETOER)).rounds
+    there = "0x" + round.contract.hex()
+    chain.move(rounds.contract.address, there)
+    rounds.contract.address = there
     rounds.open(round)
     for i, commitment in enumerate(commitments):
         rounds.commit(round, i, commitment)

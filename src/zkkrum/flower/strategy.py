@@ -49,7 +49,7 @@ from zkkrum.flower.messages import (
 from zkkrum.proof.material import Material
 from zkkrum.proof.model import apply_aggregate
 from zkkrum.proof.prove import Proved, prove
-from zkkrum.protocol.aggregate import Aggregate, mean_update
+from zkkrum.protocol.aggregate import unproved_mean
 from zkkrum.protocol.commitment import Opening, commit
 from zkkrum.protocol.field import from_hex, hex_of
 from zkkrum.protocol.krum import Krum, Verdict
@@ -374,8 +374,7 @@ class ZkKrum(FedAvg):
         else:
             verdict = Krum(round.params)(material.q).verdict
             accepted = verdict.accepted(round.params)
-            total = Aggregate.of(material.q, accepted, round.params.b, 0).total
-            moved = next_model(base, mean_update(total, len(accepted), round.clip, round.params.b))
+            moved = next_model(base, unproved_mean(material.q, accepted, round.clip, round.params.b))
             every = f"rounds are proved every {self.prove_every}" if self.prove_every else "no round is proved"
             place.save_gap(Gap.UNPROVED, every, moved)
         log.info(

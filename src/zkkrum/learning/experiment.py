@@ -33,7 +33,7 @@ from zkkrum.learning.training import (
 )
 from zkkrum.proof.material import Material
 from zkkrum.proof.prove import prove as prove_round
-from zkkrum.protocol.aggregate import Aggregate, mean_update
+from zkkrum.protocol.aggregate import unproved_mean
 from zkkrum.protocol.krum import Krum, Outcome
 from zkkrum.protocol.params import Acceptance, Params
 from zkkrum.protocol.quantize import Integers, quantize
@@ -211,7 +211,7 @@ def run(
             if prove and prove_every and r % prove_every == 0 and how in PROVABLE:
                 proof = prove(f"{attack}-{how}", r, rule.params, q, outcome)
             raw = how == RAW_AVERAGE
-            mean = sent.astype(np.float64).mean(axis=0) if raw else mean_of(q, used, setup.clip, setup.b)
+            mean = sent.astype(np.float64).mean(axis=0) if raw else unproved_mean(q, used, setup.clip, setup.b)
             model = add(model, mean, layout)
             verdict = outcome.verdict
             steps.append(
@@ -256,11 +256,6 @@ def _used(how: str, outcome: Outcome, params: Params, honest: Sequence[int]) -> 
     if how in PROVABLE:
         return outcome.verdict.accepted(params)
     return tuple(honest) if how == HONEST_ONLY else tuple(range(params.n))
-
-
-def mean_of(q: Integers, clients: Sequence[int], clip: float, b: int) -> NDArray[np.float64]:
-    """Return the mean of some clients' committed values as whoever holds an aggregate computes it, to the bit."""
-    return mean_update(Aggregate.of(q, clients, b, salt=0).total, len(clients), clip, b)
 
 
 def to_csv(result: Result) -> str:

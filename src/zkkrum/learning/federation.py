@@ -18,10 +18,8 @@ from zkkrum.learning.training import Federation, Training, accuracy, flatten_mod
 from zkkrum.proof.material import Material
 from zkkrum.proof.model import apply_aggregate
 from zkkrum.proof.prove import prove
-from zkkrum.protocol.aggregate import Aggregate, mean_update
+from zkkrum.protocol.aggregate import unproved_mean
 from zkkrum.protocol.krum import Krum
-from zkkrum.protocol.params import Round
-from zkkrum.protocol.quantize import Integers
 from zkkrum.rounds.models import next_model, subject_of
 from zkkrum.rounds.parties import DEFAULT_TERMS, Terms, default_clip, open_round
 from zkkrum.rounds.run import Gap, Run
@@ -112,7 +110,8 @@ def train(path: Path, play: Play, tools: Toolchain, say: Callable[[str], None] =
             model = apply_aggregate(model, done.verification)
         else:
             verdict = Krum(round.params)(material.q).verdict
-            model = next_model(model, _mean(round, material.q, verdict.accepted(round.params)))
+            accepted = verdict.accepted(round.params)
+            model = next_model(model, unproved_mean(material.q, accepted, clip, round.params.b))
             place.save_gap(Gap.UNPROVED, f"one round in {play.prove_every} is proved", model)
         step = Step(number, verdict.flagged, verdict.accepted(round.params), accuracy(model, federation.test), proving)
         steps.append(step)
@@ -121,9 +120,3 @@ def train(path: Path, play: Play, tools: Toolchain, say: Callable[[str], None] =
         how = f"proved in {proving:.1f} s" if proving else "not proved"
         say(f"round {number}: flagged {flagged}; {how}; test accuracy {100 * step.accuracy:.1f} %")
     return steps
-
-
-def _mean(round: Round, q: Integers, accepted: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Return the mean that a proof would bind, without one."""
-    total = Aggregate.of(q, accepted, round.params.b, 0).total
-    return mean_update(total, len(accepted), round.clip, round.params.b)

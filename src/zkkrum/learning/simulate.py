@@ -5,7 +5,6 @@ Must not know how rounds are proved. Updates come from a seed, salts never do.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,6 +83,5 @@ def write_round(
         for client, update, raw in zip(names, updates, tensors, strict=True):
             save_update(home.updates / f"{client}{suffix}", raw)
             home.save_commitment(round, client, *commit_update(round, client, update, hash))
-        record = {"byzantine": truth.byzantine, "attack": truth.attack, "strength": truth.strength, "seed": truth.seed}
-        write_whole(home.truth, (json.dumps(record, indent=2) + "\n").encode())
+        write_whole(home.truth, (truth.model_dump_json(indent=2) + "\n").encode())
     return round

@@ -17,7 +17,8 @@ from typing import Any
 
 from zkkrum.files import ScratchFolder, sync_tree
 from zkkrum.proof.circuit import Circuit, write_sources
-from zkkrum.toolchain import Toolchain, cache, points_digest, points_for
+from zkkrum.protocol.sizes import points_for
+from zkkrum.toolchain import Toolchain, cache, points_digest
 
 FOLDER = "compiled"
 

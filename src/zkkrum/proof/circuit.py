@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zkkrum.protocol.params import Acceptance, Detection, Params, Score
 from zkkrum.protocol.widths import Widths
-from zkkrum.toolchain import PAIR
+from zkkrum.toolchain.pins import PAIR
 
 _SCORE_STRUCT = {Score.KRUM_2017: "Krum2017", Score.ALL_PAIRS: "AllPairs"}
 _DETECTION_STRUCT = {Detection.MAD: "Mad", Detection.BRACKETS: "Brackets"}

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from math import ceil
 
 from zkkrum.proof.form import VK, VK_LAST, VK_SHARD, Form, why
-from zkkrum.proof.jobs import JOB_MEGABYTES
 from zkkrum.protocol import forecast as gates
 from zkkrum.protocol.params import Params
-from zkkrum.toolchain import points_for, proof_bytes
+from zkkrum.protocol.sizes import points_for, proof_bytes
 
 SHARD_CORE_SECONDS = 39e-6
 """A gate of a shard on one core, witness included; cores prove different shards (measured: 17.5 µs on two)."""
@@ -25,6 +24,8 @@ BASE_MEGABYTES = 180
 """Python, NumPy and the witness server (measured: 130 to 180)."""
 VALUE_BYTES = 50
 """Of one committed value where the round is, openings to bundle (measured: 57 over 10^7 values, 45 in a cluster)."""
+JOB_MEGABYTES = 200
+"""What one proof of 2^15 gates takes at most, its share of the witness server included (measured: 100)."""
 COMPILE_MEGABYTES = 200
 """Compiling a 2^15 circuit, once a shape (measured: 180)."""
 

@@ -27,11 +27,11 @@ from zkkrum.extras import require
 from zkkrum.files import ScratchFolder, explained
 from zkkrum.proof.build import Built, build, gates, verification_key
 from zkkrum.proof.circuit import Circuit
+from zkkrum.proof.estimate import JOB_MEGABYTES
 from zkkrum.proof.witness import Inputs, to_toml
-from zkkrum.toolchain import Toolchain, points_for
+from zkkrum.protocol.sizes import points_for
+from zkkrum.toolchain import Toolchain
 
-JOB_MEGABYTES = 200
-"""What one proof of 2^15 gates takes at most, its share of the witness server included (measured: 100)."""
 SCHEDULER_TIMEOUT = 10
 """Seconds to wait for a Dask scheduler to answer."""
 

@@ -15,7 +15,8 @@ from zkkrum.errors import ReferenceStringError, ToolFailedError
 from zkkrum.proof.build import build, rebuilt_key, verification_key
 from zkkrum.proof.circuit import Circuit
 from zkkrum.protocol.forecast import MARGIN
-from zkkrum.toolchain import Toolchain, points_available, points_for
+from zkkrum.protocol.sizes import points_for
+from zkkrum.toolchain import Toolchain, points_available
 
 TABLE = Path(__file__).parent / "keys.json"
 

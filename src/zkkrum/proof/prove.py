@@ -32,9 +32,10 @@ from zkkrum.protocol.float_rule import FloatOutcome, float_krum
 from zkkrum.protocol.krum import Krum, Outcome
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.quantize import clipped_share
+from zkkrum.protocol.sizes import gates_for, points_for
 from zkkrum.protocol.transcript import Secrets, Transcript
 from zkkrum.rounds.aggregate import AggregateFile
-from zkkrum.toolchain import Toolchain, gates_for, points_available, points_for
+from zkkrum.toolchain import Toolchain, points_available
 
 DEFAULT_OPTIONS = ProveOptions()
 

@@ -34,11 +34,12 @@ from zkkrum.protocol.commitment import chain, statement
 from zkkrum.protocol.field import from_bytes, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import N_MAX, Params, Round
+from zkkrum.protocol.sizes import proof_bytes
 from zkkrum.rounds.aggregate import AggregateFile, load_aggregate
 from zkkrum.rounds.directory import read_commitments
 from zkkrum.rounds.foreign import open_inside, read_all, size_of
 from zkkrum.rounds.roundfile import load_round, parse_bytes
-from zkkrum.toolchain import KEY_BYTES, Toolchain, proof_bytes, rows_of
+from zkkrum.toolchain import KEY_BYTES, Toolchain, rows_of
 
 PART_BYTES_MAX = max(KEY_BYTES, proof_bytes(2**31), 32 * (2 * N_MAX + 4))
 """No file of a bundle but the manifest is larger; each one's own size is known exactly."""

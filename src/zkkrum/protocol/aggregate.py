@@ -96,3 +96,8 @@ def mean_update(total: Integers, count: int, clip: float, b: int) -> NDArray[np.
         same bits on every machine.
     """
     return np.asarray((total - count * (1 << b - 1)).astype(np.float64) * step(clip, b) / count, dtype=np.float64)
+
+
+def unproved_mean(q: Integers, accepted: Sequence[int], clip: float, b: int) -> NDArray[np.float64]:
+    """Return the mean that a proof would bind, to the bit, from quantized updates q of shape (n, d) and without one."""
+    return mean_update(Aggregate.of(q, accepted, b, salt=0).total, len(accepted), clip, b)

@@ -238,18 +238,8 @@ def load_commitments(folder: Path, round: Round) -> list[bytes]:
     return [commitment for _, commitment in published]
 
 
-@dataclass(frozen=True)
-class Truth:
-    """Who is Byzantine in a simulated round; ``prove`` never reads it."""
-
-    byzantine: tuple[str, ...]
-    attack: str
-    strength: float | None
-    seed: int
-
-
-class TruthFile(Strict):
-    """``truth.json``: who attacks in a simulated round, how, and from which seed it was drawn."""
+class Truth(Strict):
+    """``truth.json``: who attacks in a simulated round, how, from which seed; ``prove`` never reads it."""
 
     byzantine: tuple[str, ...] = Field(strict=False)
     attack: str
@@ -260,7 +250,6 @@ class TruthFile(Strict):
 def read_truth(home: RoundDirectory) -> Truth:
     """Read ``truth.json`` of a simulated round (`InputError` where there is none)."""
     try:
-        record = parse_model(TruthFile, read_plain(home.truth, TRUTH_BYTES_MAX))
+        return parse_model(Truth, read_plain(home.truth, TRUTH_BYTES_MAX))
     except (OSError, ValueError) as error:
         raise InputError(f"{home.truth}: not readable: {getattr(error, 'strerror', None) or error}") from error
-    return Truth(record.byzantine, record.attack, record.strength, record.seed)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from zkkrum.toolchain.bb import KEY_BYTES, Bb, Proof, proof_bytes, rows_of
+from zkkrum.toolchain.bb import KEY_BYTES, Bb, Proof, rows_of
 from zkkrum.toolchain.cache import cache_dir
-from zkkrum.toolchain.crs import gates_for, look_up, points_available, points_digest, points_for
+from zkkrum.toolchain.crs import look_up, points_available, points_digest
 from zkkrum.toolchain.doctor import Check, doctor, first_broken
 from zkkrum.toolchain.locate import Toolchain
 from zkkrum.toolchain.nargo import Nargo
@@ -30,11 +30,8 @@ __all__ = [
     "cache_dir",
     "doctor",
     "first_broken",
-    "gates_for",
     "points_available",
     "points_digest",
-    "points_for",
-    "proof_bytes",
     "reference_string",
     "rows_of",
 ]

@@ -227,11 +227,6 @@ class Bb:
         self._hasher.close()
 
 
-def proof_bytes(points: int) -> int:
-    """Return the size of one proof for a circuit of that many rows, a power of two (zero-knowledge UltraHonk)."""
-    return 2624 + 384 * (points.bit_length() - 1)
-
-
 def rows_of(vk: bytes) -> int:
     """Return the rows of the circuit that a verification key is for, a power of two; `InputError` for no key's."""
     log = int.from_bytes(vk[:32], "big")

@@ -18,6 +18,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import ReferenceStringError, ResourceError, ZkkrumError
 from zkkrum.files import ScratchFolder
+from zkkrum.protocol.sizes import gates_for
 from zkkrum.toolchain import cache
 
 BASE_FIELD = 0x30644E72E131A029B85045B68181585D97816A916871CA8D3C208C16D87CFD47
@@ -26,9 +27,6 @@ POINT_BYTES = 64
 COMPRESSED_POINT_BYTES = 32
 FILES = (("bn254_g1.dat", POINT_BYTES), ("bn254_g1_compressed.dat", COMPRESSED_POINT_BYTES))
 """What bb reads, in its order: x and y big-endian; or x with the parity of y in its highest bit."""
-RESERVED_ROWS = 9
-"""Rows bb adds to a circuit for zero knowledge (measured: 2^15 points serve 32,759 gates, not 32,767)."""
-POINTS_MIN = 256
 GENERATOR = (1).to_bytes(32, "big") + (2).to_bytes(32, "big")
 """The first point; verification needs no other."""
 
@@ -84,24 +82,6 @@ GATES_PER_FILLER_CALL = 100  # 73 and some; between half a power of two and the 
 
 Write = Callable[[Path, Path], object]
 """Makes bb write a key: package folder, reference-string folder."""
-
-
-def points_for(gates: int) -> int:
-    """Return the points bb wants for a circuit of that many gates: a power of two.
-
-    >>> points_for(32_759), points_for(32_760)
-    (32768, 65536)
-    """
-    return int(max(POINTS_MIN, 1 << (gates + RESERVED_ROWS - 1).bit_length()))
-
-
-def gates_for(points: int) -> int:
-    """Return the largest circuit that many points serve, in gates.
-
-    >>> gates_for(32_769)
-    32759
-    """
-    return (1 << points.bit_length() - 1) - RESERVED_ROWS if points >= POINTS_MIN else 0
 
 
 def default_folder() -> Path | None:

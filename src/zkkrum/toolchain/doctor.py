@@ -17,6 +17,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import ReferenceStringError, ResourceError, ToolMissingError, ZkkrumError
 from zkkrum.extras import how_to_get
+from zkkrum.protocol.sizes import gates_for
 from zkkrum.toolchain import cache, crs, provision
 from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, NOIR_VERSION, bb_platform
 
@@ -168,7 +169,7 @@ def _tools(platform_ok: bool) -> Iterator[Check]:
             yield Check(name, True, "; ".join([found, *notices]), expected)
         except ZkkrumError as error:
             yield Check(name, False, error.message, expected, error.hint, exit_code=error.exit_code)
-    solc = tools / "node_modules" / "solc" / "solc.js"
+    solc = provision.solc_path(tools)
     yield Check(
         "solc",
         solc.is_file(),
@@ -181,7 +182,7 @@ def _tools(platform_ok: bool) -> Iterator[Check]:
 
 def _reference_string() -> Check:
     folder, points = crs.best()
-    found = f"{points:,} points in {folder}, circuits of up to {crs.gates_for(points):,} gates" if folder else "none"
+    found = f"{points:,} points in {folder}, circuits of up to {gates_for(points):,} gates" if folder else "none"
     expected = f">= {POINTS_COMMON:,} points (to prove; verification needs none)"
     repair = crs.missing(POINTS_COMMON).hint
     code = ReferenceStringError.exit_code

@@ -237,7 +237,7 @@ class Toolchain:
         ToolMissingError
             If solc is not installed.
         """
-        script = self.tools / "node_modules" / "solc" / "solc.js"
+        script = provision.solc_path(self.tools)
         if not script.is_file():
             raise ToolMissingError("solc is not installed", SETUP_HINT)
         with tempfile.TemporaryFile() as stdin:  # over a pipe solcjs loses input half of the time

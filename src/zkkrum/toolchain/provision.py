@@ -85,6 +85,14 @@ def find_node() -> Node:
     raise ToolMissingError(f"Node.js: expected version {NODE_MAJOR_MIN} or newer, found {found}", NODE_HINT)
 
 
+def find_node_with_npm() -> Node:
+    """Return what `find_node` does; `ToolMissingError` also where it has no npm."""
+    node = find_node()
+    if not node.npm:
+        raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
+    return node
+
+
 def _is_script(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"#!"
@@ -153,6 +161,11 @@ def bb_path(tools: Path) -> Path:
     return tools / "node_modules" / "@aztec" / "bb.js" / "build" / folder / "bb"
 
 
+def solc_path(tools: Path) -> Path:
+    """Return the Solidity compiler of a tools folder, whether it exists or not: a script for Node.js."""
+    return tools / "node_modules" / "solc" / "solc.js"
+
+
 def is_provisioned(tools: Path) -> bool:
     """Tell whether a tools folder is whole. It is moved into place as a whole, so one look suffices."""
     return (tools / "nargo.mjs").is_file() and (bb_platform() is None or os.access(bb_path(tools), os.X_OK))
@@ -177,9 +190,7 @@ def provision(notify: Callable[[str], None] | None = None) -> Path:
     if is_provisioned(tools):
         _share_once(tools)
         return tools
-    node = find_node()
-    if not node.npm:
-        raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
+    node = find_node_with_npm()
     tools = cache.place("tools", tools_name())
     with cache.explained(tools), _locked(tools.parent / ".lock", notify):
         if is_provisioned(tools):  # somebody else did it while we waited
@@ -224,7 +235,7 @@ def _locked(path: Path, notify: Callable[[str], None] | None) -> Iterator[None]:
         yield
 
 
-def npm_environment(node: Node, scratch: Path) -> dict[str, str]:
+def _npm_environment(node: Node, scratch: Path) -> dict[str, str]:
     """Return what npm needs: Node.js first on the PATH, and a home and a cache that can be written to."""
     environment = {"PATH": f"{node.command.parent}{os.pathsep}{process.search_path()}"}
     home = Path(os.path.expanduser("~"))  # noqa: PTH111 (never raises)
@@ -235,19 +246,38 @@ def npm_environment(node: Node, scratch: Path) -> dict[str, str]:
     return environment
 
 
-def _install(folder: Path, node: Node, scratch: Path) -> None:
-    for name, data in _sources().items():
-        (folder / name).write_bytes(data)
-    flags = ("--ignore-scripts", "--omit=optional", "--no-audit", "--no-fund", "--no-update-notifier")
-    environment = npm_environment(node, scratch)
-    done = process.run((*node.npm, "ci", *flags, "--loglevel=error"), cwd=folder, env=environment)
+def npm_ci(folder: Path, node: Node, scratch: Path, *flags: str, failed: str, hint: str) -> None:
+    """Install the packages of a folder's lock file, each hash checked; no script of a package is run.
+
+    Parameters
+    ----------
+    scratch
+        Where npm may have its home and its cache, if it can write to none.
+    flags
+        npm's, beside those that always hold.
+    failed, hint
+        What a failure is called, and what repairs it.
+
+    Raises
+    ------
+    ToolMissingError
+        If npm cannot get the packages.
+    ResourceError
+        If memory or disk ran out.
+    """
+    command = (*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", *flags)
+    done = process.run((*command, "--loglevel=error"), cwd=folder, env=_npm_environment(node, scratch))
     if done.code:
         error = process.failure("npm ci", done)
         if isinstance(error, ResourceError):
             raise error
-        raise ToolMissingError(
-            f"the pinned tools could not be installed: {error.message}", f"{SETUP_HINT}; {error.hint}"
-        )
+        raise ToolMissingError(f"{failed}: {error.message}", f"{hint}; {error.hint}")
+
+
+def _install(folder: Path, node: Node, scratch: Path) -> None:
+    for name, data in _sources().items():
+        (folder / name).write_bytes(data)
+    npm_ci(folder, node, scratch, "--omit=optional", failed="the pinned tools could not be installed", hint=SETUP_HINT)
     if bb_platform() is None:  # the user has named a bb of their own
         return
     bb = bb_path(folder)

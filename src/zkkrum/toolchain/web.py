@@ -11,12 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from zkkrum.errors import ResourceError, ToolMissingError
 from zkkrum.files import ScratchFolder, explained
 from zkkrum.toolchain import process
-from zkkrum.toolchain.provision import NODE_HINT, Node, find_node, npm_environment
-
-NPM_FLAGS = ("--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund", "--no-update-notifier")
+from zkkrum.toolchain.provision import Node, find_node_with_npm, npm_ci
 
 
 @dataclass(frozen=True)
@@ -72,24 +69,20 @@ def workspace(
         If memory or disk ran out.
     """
     process.guard()
-    node = find_node()
-    if not node.npm:
-        raise ToolMissingError("npm: expected it beside Node.js, found none", NODE_HINT)
+    node = find_node_with_npm()
     with ScratchFolder() as scratch:
         folder = Path(scratch) / "web"
         with explained(folder):
             shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("node_modules"))
         if notify:
-            notify("unpacking the pinned packages of the page (about 60 MB to download the first time)")
-        omitted = () if development else ("--omit=dev",)
-        command = (*node.npm, "ci", *NPM_FLAGS, *omitted, "--loglevel=error")
-        done = process.run(command, cwd=folder, env=npm_environment(node, Path(scratch)))
-        if done.code:
-            error = process.failure("npm ci", done)
-            if isinstance(error, ResourceError):
-                raise error
-            raise ToolMissingError(
-                f"the pinned packages could not be unpacked: {error.message}",
-                f"run it again with a network connection; {error.hint}",
-            )
+            notify("unpacking the pinned packages (about 60 MB to download the first time)")
+        npm_ci(
+            folder,
+            node,
+            Path(scratch),
+            "--prefer-offline",
+            *(() if development else ("--omit=dev",)),
+            failed="the pinned packages could not be unpacked",
+            hint="run it again with a network connection",
+        )
         yield Workspace(folder, node)
