@@ -317,7 +317,7 @@ def _draw_growth_with_d(ours: Sequence[Measurement], per_value: Any, by_d: Any) 
     per_value.set(
         xscale="log", yscale="log", xlabel="committed values n·d", ylabel="gates", title="Gates per committed value"
     )
-    title = "Proving (solid, filled) and verifying (dotted, hollow), wall time"
+    title = "Proving (filled) and verifying (hollow), wall time"
     by_d.set(xscale="log", yscale="log", xlabel="coordinates d", ylabel="seconds", title=title)
 
 
