@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,10 @@ def machine() -> dict[str, str | int]:
     }
 
 
+MARKERS = "os^Dv*PX<>"
+"""One a line, so that lines can be told apart without their colours."""
+
+
 def plot(measurements: Sequence[Measurement], path: Path) -> None:
     """Draw cost per committed value, growth with d and growth with n (extra ``zkkrum[plot]``).
 
@@ -279,46 +284,51 @@ def plot(measurements: Sequence[Measurement], path: Path) -> None:
         If matplotlib is not installed.
     """
     require("matplotlib", "plot").use("Agg")
+    figure = _figure(measurements)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    require("matplotlib.pyplot", "plot").close(figure)
+
+
+def _figure(measurements: Sequence[Measurement]) -> Any:
     plt = require("matplotlib.pyplot", "plot")
-    figure, (per_value, by_d, by_n) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained")
-    ours = [m for m in measurements if m.score == Score.KRUM_2017.value]
-    lines: dict[tuple[int, int], list[Measurement]] = {}
-    for m in ours:
-        lines.setdefault((m.n, m.b), []).append(m)
-    for (n, b), line in sorted(lines.items()):
-        line.sort(key=lambda m: m.d)
-        label = f"n = {n}, b = {b}"
-        if len(line) > 1:
-            per_value.plot([m.values for m in line], [m.gates_per_value for m in line], "o-", label=label)
-        if len(proved := [m for m in line if m.seconds]) > 1:
-            by_d.plot([m.d for m in proved], [m.seconds["prove"] for m in proved], "o-", label=label)
-            by_d.plot(
-                [m.d for m in proved], [m.seconds["verify"] for m in proved], "x:", color=by_d.lines[-1].get_color()
-            )
-    per_value.set(
-        xscale="log", yscale="log", xlabel="committed values n·d", ylabel="gates", title="Gates per committed value"
-    )
-    by_d.set(
-        xscale="log",
-        yscale="log",
-        xlabel="coordinates d",
-        ylabel="seconds",
-        title="Proving (solid) and verifying (dotted), wall time",
-    )
-    small = [m for m in measurements if m.d == 2]
-    rules = sorted({(m.score, m.detection, m.b) for m in small})
-    for score, detection, b in rules:
-        line = sorted((m for m in small if (m.score, m.detection, m.b) == (score, detection, b)), key=lambda m: m.n)
-        label = f"zkkrum, {score} + {detection}, b = {b}"
-        by_n.plot([m.n for m in line], [m.total_gates for m in line], "o-", label=label)
-    if small:
-        label = "the original circuit, no commitments"
-        by_n.plot(list(ORIGINAL_GATES), list(ORIGINAL_GATES.values()), "s--", color="gray", label=label)
-    by_n.set(xlabel="clients n", ylabel="gates", yscale="log", title="Growth with n at d = 2")
+    figure, (per_value, by_d, by_n) = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
+    _draw_growth_with_d([m for m in measurements if m.score == Score.KRUM_2017.value], per_value, by_d)
+    _draw_growth_with_n([m for m in measurements if m.d == 2], by_n)
     for axes in (per_value, by_d, by_n):
         axes.grid(visible=True, which="major", alpha=0.3)
         if axes.get_legend_handles_labels()[1]:
-            axes.legend(fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+            axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)  # below: over no point
+    return figure
+
+
+def _draw_growth_with_d(ours: Sequence[Measurement], per_value: Any, by_d: Any) -> None:
+    lines: dict[tuple[int, int], list[Measurement]] = {}
+    for m in ours:
+        lines.setdefault((m.n, m.b), []).append(m)
+    several = [(of, sorted(line, key=lambda m: m.d)) for of, line in sorted(lines.items()) if len(line) > 1]
+    for ((n, b), line), marker in zip(several, cycle(MARKERS), strict=False):
+        label = f"n = {n}, b = {b}"
+        per_value.plot([m.values for m in line], [m.gates_per_value for m in line], f"{marker}-", label=label)
+        if len(proved := [m for m in line if m.seconds]) > 1:
+            sizes = [m.d for m in proved]
+            (proving,) = by_d.plot(sizes, [m.seconds["prove"] for m in proved], f"{marker}-", label=label)
+            verifying = [m.seconds["verify"] for m in proved]
+            by_d.plot(sizes, verifying, f"{marker}:", color=proving.get_color(), markerfacecolor="none")
+    per_value.set(
+        xscale="log", yscale="log", xlabel="committed values n·d", ylabel="gates", title="Gates per committed value"
+    )
+    title = "Proving (filled) and verifying (hollow), wall time"
+    by_d.set(xscale="log", yscale="log", xlabel="coordinates d", ylabel="seconds", title=title)
+
+
+def _draw_growth_with_n(small: Sequence[Measurement], by_n: Any) -> None:
+    rules = sorted({(m.score, m.detection, m.b) for m in small})
+    for (score, detection, b), marker in zip(rules, cycle(MARKERS), strict=False):
+        line = sorted((m for m in small if (m.score, m.detection, m.b) == (score, detection, b)), key=lambda m: m.n)
+        label = f"zkkrum, {score} + {detection}, b = {b}"
+        by_n.plot([m.n for m in line], [m.total_gates for m in line], f"{marker}-", label=label)
+    if small:
+        label = "the original circuit, no commitments"
+        by_n.plot(list(ORIGINAL_GATES), list(ORIGINAL_GATES.values()), "x--", color="gray", label=label)
+    by_n.set(xlabel="clients n", ylabel="gates", yscale="log", title="Growth with n at d = 2")

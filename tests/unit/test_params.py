@@ -186,3 +186,14 @@ def test_roster_words() -> None:
 def test_a_round_with_a_bad_field_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError):
         a_round(**change)
+
+
+def test_ids_of_rules_may_be_plain_strings() -> None:
+    plain = Params.of(10, 3, score="krum-2017", detection="mad", acceptance="selected", z="9/2", gamma="0.5")  # type: ignore[arg-type]
+    same = Params.of(10, 3, acceptance=Acceptance.SELECTED, z=Fraction(9, 2), gamma=Fraction(1, 2))
+    assert plain == same
+    assert (plain.f, plain.score is Score.KRUM_2017, plain.acceptance is Acceptance.SELECTED) == (3, True, True)
+    with pytest.raises(InputError, match="score must be one of krum-2017, all-pairs, found 'krum'"):
+        Params.of(10, 3, score="krum")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="chunk must be a positive multiple"):
+        Params.of(10, 3, chunk=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from zkkrum.proof.material import load
 from zkkrum.protocol.field import to_hex
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import hash_many
-from zkkrum.rounds.directory import RoundDirectory, Truth, load_commitments
+from zkkrum.rounds.directory import RoundDirectory, Truth, load_commitments, save_committed
 from zkkrum.rounds.parties import Terms
 from zkkrum.rounds.roundfile import load_round, save_round
 
@@ -155,3 +156,12 @@ def test_updates_alone_are_committed_on_the_spot_by_the_server(directory: RoundD
     material = load(tmp_path / "bare", hash_many)
     assert not material.by_clients
     assert material.round.roster == tuple(f"client-0{i}" for i in range(5))
+
+
+def test_a_second_round_in_a_directory_changes_nothing(directory: RoundDirectory) -> None:
+    before = {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}
+    round = load_round(directory.round_file)
+    other = replace(round, clip=2 * round.clip)
+    with pytest.raises(InputError, match="'client-00' has already committed here"):
+        save_committed(directory, other, directory.load_openings(round), [bytes(32)] * 5)
+    assert before == {path: path.read_bytes() for path in directory.path.rglob("*") if path.is_file()}

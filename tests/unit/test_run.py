@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -97,3 +98,15 @@ def test_a_damaged_record_is_named(run: Run, text: str) -> None:
     run.round(1).gap_file.write_text(text)
     with pytest.raises(InputError, match=r"gap\.toml: "):
         run.round(1).load_gap()
+
+
+def test_accuracy_is_read_as_a_strangers_file(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    os.mkfifo(run.accuracy_file)
+    with pytest.raises(InputError, match=r"accuracy\.json: cannot be read"):
+        run.load_accuracy()
+    for text in ('{"accuracy": {"1": 0.5}, "accuracy": {"1": 0.9}}', "[" * 100_000, "x" * (2**20 + 1)):
+        run.accuracy_file.unlink()
+        run.accuracy_file.write_text(text)
+        with pytest.raises(InputError, match=r"accuracy\.json: cannot be read"):
+            run.load_accuracy()

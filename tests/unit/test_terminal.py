@@ -93,7 +93,7 @@ class TestInspect:
         assert said["aggregate"] == manifest["aggregate"]
         assert said["d"] == "650"
         for entry in manifest["commitments"]:
-            assert [line for line in lines if f"[{entry['client']}]" in line and entry["commitment"] in line]
+            assert [line for line in lines if f"[{entry['client']!r}]" in line and entry["commitment"] in line]
         assert all(len(line.split()) >= 2 for line in lines)
 
 

@@ -128,6 +128,21 @@ class TestReferenceString:
         assert crs.pinned(2**16) == 2**15 + 1
         assert crs.pinned(10**9) == 2**21
 
+    def test_the_file_that_bb_reads_first_is_the_one_that_counts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Longer than what is pinned of it, beside one that is pinned whole: bb would read its unpinned tail."""
+        monkeypatch.setattr(crs, "PREFIXES", {256: crs.PREFIXES[256]})
+        monkeypatch.setattr(crs, "CHUNK_POINTS", 512)
+        monkeypatch.setattr(crs, "CHUNKS", (hashlib.sha256(compressed_points(512)).hexdigest(),))
+        folder = folder_of(tmp_path / "a", points(256) + os.urandom(64 * 244))
+        (folder / "bn254_g1_compressed.dat").write_bytes(compressed_points(512))
+        monkeypatch.setenv("CRS_PATH", str(folder))
+        assert crs.look_up(256) == folder
+        assert crs.look_up(400) is None
+        (folder / "bn254_g1.dat").unlink()
+        assert crs.look_up(400) == folder
+
     def test_whole_chunks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As for files of 2^17 points and more, in small: every chunk is compared with its own pin."""
         monkeypatch.setattr(crs, "CHUNK_POINTS", 256)

@@ -77,7 +77,7 @@ TERMS_OPTIONS = (
     click.option(
         "--clip",
         type=POSITIVE,
-        help="Quantization bound c [default: 4 rms of the median client].",
+        help="Quantization bound c [default, where updates are at hand: 4 rms of the median client].",
     ),
     click.option(
         "--tolerated",
@@ -710,13 +710,13 @@ def claims(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "malicious", "yes" if said.malicious else "no"
     for name, clients in (("flagged", said.flagged), ("selected", said.selected)):
         yield name, ", ".join(map(repr, clients)) or "nobody"
-    yield "accepted", f"{len(said.accepted)} of {len(manifest.commitments)}"
+    yield "accepted", ", ".join(map(repr, said.accepted)) or "nobody"
     for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
         yield key, str(value)
     for key, value in manifest.round.parameters.model_dump().items():
         yield key, str(value)
     for entry in manifest.commitments:
-        yield f"commitment[{entry.client}]", entry.commitment
+        yield f"commitment[{entry.client!r}]", entry.commitment
     yield "aggregate", manifest.aggregate
     for word in manifest.public_inputs:
         yield f"input {word.name}", word.value

@@ -51,10 +51,10 @@ def _check_suffix(path: Path) -> Path:
     return path
 
 
-def _write(path: Path, tensors: Tensors) -> str:
+def _write(path: Path, tensors: Tensors, mode: int = 0o644) -> str:
     """Write tensors; return the SHA-256 of the file."""
     data = to_bytes(tensors, path)
-    write_whole(path, data)
+    write_whole(path, data, mode)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -85,13 +85,16 @@ def aggregate(
     """
     target = _check_suffix(out or Path("model.safetensors" if base else "mean.safetensors"))
     model = load_model(base) if base else None
+    file = aggregate or aggregate_path(Path.cwd() / bundle)
+    if not file.exists():
+        raise InputError(f"{file}: no such file", "name the aggregate.npz that you were given with --aggregate")
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         found = verify_bundle(
             bundle,
             tools,
             commitments=commitments,
             round_file=round_file,
-            aggregate=aggregate or aggregate_path(Path.cwd() / bundle),
+            aggregate=file,
             jobs=jobs or 2,
             progress=progress,
         )
@@ -109,7 +112,7 @@ def aggregate(
         layout = _layout(found)
         bound = found.round.subject == layout_hash(layout)
         tensors = cut(mean_of(found), layout)
-    digest = _write(target, tensors)
+    digest = _write(target, tensors, 0o644 if base else 0o600)  # of one accepted client it is the update
     left = buffers(model) if model is not None else ()
     if as_json:
         print_json(

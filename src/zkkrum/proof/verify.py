@@ -41,6 +41,8 @@ from zkkrum.rounds.foreign import open_inside, read_all, size_of
 from zkkrum.rounds.roundfile import load_round, parse_bytes
 from zkkrum.toolchain import KEY_BYTES, Toolchain, rows_of
 
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
+"""The machine's trouble with a file, not the file's."""
 PART_BYTES_MAX = max(KEY_BYTES, proof_bytes(2**31), 32 * (2 * N_MAX + 4))
 """No file of a bundle but the manifest is larger; each one's own size is known exactly."""
 
@@ -282,7 +284,7 @@ class _Files:
         try:
             yield
         except OSError as error:
-            if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):  # nothing is refuted where nothing can be read
+            if error.errno in UNREADABLE:  # nothing is refuted where nothing can be read
                 raise InputError(f"{self.path / name}: cannot be read: {error.strerror}") from error
             raise _Rejected(f"{name}: {error.strerror}") from error
 

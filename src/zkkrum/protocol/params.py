@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from math import ceil, isfinite
+from typing import TypeVar
 
 from zkkrum.errors import InputError
 from zkkrum.protocol.field import PACKABLE_BITS
@@ -41,6 +42,8 @@ INVISIBLE = (
 """First and last of the characters that count as printable and show nothing: joiners, fillers, variation selectors."""
 MAD_N_MIN = 5
 
+Rule = TypeVar("Rule", bound=Enum)
+
 _DECIMAL = re.compile(r"[0-9]{1,10}(\.[0-9]{1,10})?|[0-9]{1,10}/0*[1-9][0-9]{0,9}")
 
 
@@ -65,6 +68,18 @@ class Acceptance(str, Enum):
     """Everybody who is not flagged."""
     SELECTED = "selected"
     """Whoever is selected and not flagged; with m = n - f this is Multi-Krum as its users know it."""
+
+
+RULES: dict[str, type[Enum]] = {"score": Score, "detection": Detection, "acceptance": Acceptance}
+
+
+def member(rules: type[Rule], value: object, name: str) -> Rule:
+    """Return the rule of this id; `InputError`, naming all there are, if there is none."""
+    try:
+        return rules(value)
+    except ValueError as error:
+        known = ", ".join(str(rule.value) for rule in rules)
+        raise InputError(f"parameters: {name} must be one of {known}, found {str(value)[:40]!r}") from error
 
 
 def parse_fraction(text: str | Fraction, name: str) -> Fraction:
@@ -143,6 +158,10 @@ class Params:
             if not ok:
                 raise InputError(f"parameters: {rule}, found {found}")
 
+        for name, rules in RULES.items():  # a plain string equals its member and is not it
+            object.__setattr__(self, name, member(rules, getattr(self, name), name))
+        for name in ("z", "gamma"):
+            object.__setattr__(self, name, parse_fraction(getattr(self, name), f"parameters: {name}"))
         n, d, b, f, m = self.n, self.d, self.b, self.f, self.m
         require(N_MIN <= n <= N_MAX, f"n (clients) must be in [{N_MIN}, {N_MAX}]", n)
         require(1 <= d <= D_MAX, "d (coordinates) must be in [1, 2^31)", d)
@@ -164,8 +183,6 @@ class Params:
             f"squared distances must fit {DISTANCE_BITS_MAX} bits",
             f"{bits} at d = {d}, b = {b}",
         )
-        for name, value in (("z", self.z), ("gamma", self.gamma)):
-            parse_fraction(value, f"parameters: {name}")
         if self.score is Score.ALL_PAIRS:
             require(f == 0, "f must be 0 under all-pairs", f)
         if self.detection is Detection.MAD:
@@ -203,13 +220,15 @@ class Params:
         >>> Params.of(n=10, d=650).f
         3
         """
-        detection = detection or (Detection.MAD if n >= MAD_N_MIN else Detection.BRACKETS)
+        score = member(Score, score, "score")
+        default = Detection.MAD if n >= MAD_N_MIN else Detection.BRACKETS
+        detection = member(Detection, detection, "detection") if detection else default
         pack = PACKABLE_BITS // b if b in BITS else 1
         return cls(
             n=n,
             d=d,
             b=b,
-            chunk=chunk or ceil(d / pack) * pack,
+            chunk=ceil(d / pack) * pack if chunk is None else chunk,
             f=default_f(n, score) if f is None else f,
             m=m,
             score=score,

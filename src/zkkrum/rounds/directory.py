@@ -89,6 +89,12 @@ class RoundDirectory:
         InputError
             If the client has committed here before: a second commitment would overwrite its only salt.
         """
+        published, sent = self.require_new(client)
+        save_opening(sent, opening, round.params.b)
+        save_commitment(published, client, round.context, commitment)
+
+    def require_new(self, client: str) -> tuple[Path, Path]:
+        """Return where a client's commitment and opening go; `InputError` if one of them is there already."""
         published, sent = self.commitments / f"{client}.json", self.openings / f"{client}.npz"
         for path in (published, sent):
             if path.exists():
@@ -96,8 +102,7 @@ class RoundDirectory:
                     f"{path}: {client!r} has already committed here",
                     "a client commits once to a round; a new attempt needs a new round id",
                 )
-        save_opening(sent, opening, round.params.b)
-        save_commitment(published, client, round.context, commitment)
+        return published, sent
 
     def load_updates(self, roster: Sequence[str], d: int | None = None) -> list[Update] | None:
         """Load every client's raw update in roster order, or None where there is no ``updates/``.
@@ -125,7 +130,9 @@ class RoundDirectory:
 def save_committed(
     home: RoundDirectory, round: Round, openings: Sequence[Opening], commitments: Sequence[bytes]
 ) -> None:
-    """Write ``round.toml`` and every client's commitment and opening."""
+    """Write ``round.toml`` and every client's commitment and opening; nothing, if one client has committed there."""
+    for client in round.roster:
+        home.require_new(client)
     save_round(home.round_file, round)
     for client, opening, commitment in zip(round.roster, openings, commitments, strict=True):
         home.save_commitment(round, client, opening, commitment)

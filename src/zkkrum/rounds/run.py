@@ -34,10 +34,13 @@ from zkkrum.errors import InputError
 from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
-from zkkrum.rounds.foreign import read_toml
+from zkkrum.rounds.foreign import read_plain, read_toml
 from zkkrum.rounds.models import load_model, save_model
-from zkkrum.rounds.roundfile import Strict, first_problem, save_round
+from zkkrum.rounds.roundfile import Strict, first_problem, parse_model, save_round
 from zkkrum.rounds.tensors import SUFFIXES, Tensors
+
+ACCURACY_BYTES_MAX = 2**20
+"""Some ten thousand rounds."""
 
 
 class Gap(str, Enum):
@@ -189,11 +192,11 @@ class Run:
         if not self.accuracy_file.exists():
             return {}
         try:
-            return AccuracyFile.model_validate_json(self.accuracy_file.read_bytes()).accuracy
-        except ValidationError as error:
-            raise InputError(f"{self.accuracy_file}: {first_problem(error)}") from error
-        except OSError as error:
-            raise InputError(f"{self.accuracy_file}: cannot be read: {error.strerror}") from error
+            return parse_model(AccuracyFile, read_plain(self.accuracy_file, ACCURACY_BYTES_MAX)).accuracy
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.accuracy_file}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            ) from error
 
     def numbers(self) -> list[int]:
         """Return the numbers of the rounds that have a folder, ascending; there may be holes.

@@ -159,11 +159,17 @@ def look_up(points: int) -> Path | None:
     ReferenceStringError
         If they are not, naming the file.
     """
-    folder = next((folder for folder in candidates() if points_in(folder) >= points), None)
+    folder = next((folder for folder in candidates() if _serves(folder, points)), None)
     if folder is None:
         return None
     check(folder)
     return folder if _bb_can_read(folder, points) else _read_only(folder)
+
+
+def _serves(folder: Path, points: int) -> bool:
+    """Tell whether as many points are pinned in the file that bb will read: the first that is long enough."""
+    counts = (_count(folder / name, size) for name, size in FILES)
+    return pinned(next((count for count in counts if count >= points), 0)) >= points
 
 
 def _bb_can_read(folder: Path, points: int) -> bool:
