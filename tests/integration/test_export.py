@@ -326,6 +326,13 @@ def test_a_forged_bundle_is_not_exported(case: Case, tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_plain_verifiers_cost_what_is_forecast(case: Case, tmp_path: Path) -> None:
+    found = export.export_bundle(case.bundle, tmp_path / "x", case.tools, optimized=False, rehearsed=True)
+    assert len(found.measured) == len(found.transactions)
+    for planned, measured in zip(found.transactions, found.measured, strict=True):
+        assert planned.gas == pytest.approx(measured, rel=0.08), planned.title
+
+
 @pytest.mark.parametrize("optimized", [True, False])
 def test_a_rehearsed_refusal_of_a_verifier_is_named(case: Case, optimized: bool) -> None:
     """The plain verifier's errors stand in its ABI, the optimized one's in its assembly alone."""

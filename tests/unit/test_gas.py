@@ -71,6 +71,18 @@ def test_sizes_are_those_of_the_calls_and_gas_is_near(n: int, d: int, ceiling: i
         assert gas.gas_of(call, data, params) == pytest.approx(cost.gas, rel=0.002)
 
 
+@pytest.mark.parametrize("d", [5_000, 61_706])
+def test_batches_for_plain_verifiers_fit_a_transaction(d: int) -> None:
+    """Under Osaka, too, where that limit is the chain's."""
+    params = shape(10, d, 32_700)
+    batch = gas.batch_size(params, optimized=False)
+    assert 1 < batch < gas.batch_size(params)
+    for call in made_up(params).calls(batch):
+        found = gas.gas_of(call, call.data(SELECTORS), params, optimized=False)
+        osaka = len(call.shards) * (gas.OSAKA_PLAIN_VERIFIER - gas.PLAIN_VERIFIER)
+        assert found + osaka < 2**24, call.title
+
+
 @pytest.mark.parametrize("n", [3, 5, 10, 20, 49, 100, 253])
 @pytest.mark.parametrize("chunks", [1, 2, 3, 13, 14, 15, 28, 29, 100_000])
 def test_batches_fit_a_transaction_and_cover_every_shard(n: int, chunks: int) -> None:

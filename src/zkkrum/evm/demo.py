@@ -224,7 +224,7 @@ def life(
     told = stage.evidence(material, tools, out)
     tell("the verdict goes on chain")
     alone = stage.verify_gas(told, material)
-    proving = _prove(stage, told)
+    proving = _prove(stage, told, batch_size(params, optimized=optimized))
     steps += proving
     malicious, flagged, selected = told.outputs
     verdict = Verdict(bool(malicious), _clients(flagged), _clients(selected))
@@ -234,11 +234,11 @@ def life(
     return Life(params, stage.gates, verdict, outcome, tuple(steps), spent, alone, stage.sizes, stage.chain)
 
 
-def _prove(stage: Stage, told: Evidence) -> list[Step]:
+def _prove(stage: Stage, told: Evidence, batch: int) -> list[Step]:
     """Send the calls that prove the verdict, and before the last two that must be refused."""
     rounds, steps = stage.rounds, []
     selectors = rounds.contract.contract.selectors
-    *before, last = told.calls(batch_size(told.round.params))
+    *before, last = told.calls(batch)
 
     def sent(call: Call) -> Step:
         return Step(call.title, rounds.send(call, SERVER).gas, bytes=len(call.data(selectors)))

@@ -203,7 +203,7 @@ def _manifest(params: Params, files: Files, sizes: dict[str, int], optimized: bo
 
 
 def _plan(
-    told: Evidence, contracts: Mapping[str, Contract], calls: Sequence[Call]
+    told: Evidence, contracts: Mapping[str, Contract], calls: Sequence[Call], optimized: bool
 ) -> tuple[Files, tuple[Planned, ...]]:
     """Return the files of the transactions, ready to be sent in order, and what they are."""
     rounds, p = contracts["KrumRounds"], told.round.params
@@ -213,7 +213,7 @@ def _plan(
         data = call.data(rounds.selectors)
         file = f"transactions/{k:04d}-{call.function}.hex"
         files[file] = _hex(data)
-        planned.append(Planned(file, call.title, len(data), gas_of(call, data, p)))
+        planned.append(Planned(file, call.title, len(data), gas_of(call, data, p, optimized=optimized)))
     round_id = int.from_bytes(told.round.round_id, "big")
     state = encode_call(rounds.selectors["claimOf"], round_id, 0).hex()
     files[TRANSACTIONS] = _text(
@@ -257,14 +257,14 @@ def _named_inputs(told: Evidence, commitments: Sequence[bytes]) -> Files:
 
 
 def _of_bundle(
-    path: Path, checked: Verification, rendered: _Rendered, start: int | None
+    path: Path, checked: Verification, rendered: _Rendered, start: int | None, optimized: bool
 ) -> tuple[Files, tuple[Planned, ...], Evidence, list[Call]]:
     """Return everything of an export that follows from a verified bundle: its copy, inputs and transactions."""
     told = evidence_of(path, checked)
     p = told.round.params
     commitments = _commitments(path)
-    calls = told.calls(batch_size(p), start)
-    files, planned = _plan(told, rendered.contracts, calls)
+    calls = told.calls(batch_size(p, optimized=optimized), start)
+    files, planned = _plan(told, rendered.contracts, calls, optimized)
     files |= _named_inputs(told, commitments)
     files |= {f"{BUNDLE}/{name}": read_file(path / name) for name in (BUNDLE_MANIFEST, *Form.of(p).files(p))}
     if told.public is None:
@@ -328,10 +328,10 @@ def export_bundle(
     start, claim = first_missing(evidence_of(path, checked), state) if state else (None, "")
     keys = {name: read_file(path / name) for name in Form.of(p).circuits(p)}
     rendered = _render(p, keys, tools, optimized=optimized, fresh=False)
-    more, planned, told, calls = _of_bundle(path, checked, rendered, start)
+    more, planned, told, calls = _of_bundle(path, checked, rendered, start, optimized)
     measured: list[int] = []
     if rehearsed:
-        batch = batch_size(p)
+        batch = batch_size(p, optimized=optimized)
         earlier = [told.prove(range(t, min(t + batch, start or 0))) for t in range(0, start or 0, batch)]
         sent = [*([] if start is None else [told.begin()]), *earlier, *calls]
         measured = rehearse(told, sent, _commitments(path), rendered.checkers, tools)[-len(calls) :]
@@ -413,7 +413,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
     rendered = _render(params, keys, tools, optimized=optimized, fresh=True)
     expected = rendered.files
     if checked:
-        expected |= _of_bundle(bundle, checked, rendered, manifest.start)[0]
+        expected |= _of_bundle(bundle, checked, rendered, manifest.start, optimized)[0]
     expected[MANIFEST] = _manifest(params, expected, rendered.sizes, optimized, manifest.start)
     return _compare(folder, expected)
 

@@ -30,6 +30,8 @@ MARGIN = 0.98
 VERIFIER, VERIFIER_DOUBLING, VERIFIER_INPUT = 684_882, 18_240, 210
 OSAKA_VERIFIER = 8_097
 """What one verification costs more since modular exponentiation was repriced (EIP-7883)."""
+PLAIN_VERIFIER, OSAKA_PLAIN_VERIFIER = 1_730_000, 2_920_000
+"""What bb's plain verifier costs more than the optimized one, under Cancun and under Osaka (measured at 2^15 gates)."""
 # KrumRounds beyond its verifiers: constant, per client.
 SUBMIT, BEGIN, CONCLUDE = (61_766, 3_215), (36_818, 2_473), (65_378, 3_230)
 BATCH, SHARD, FIRST_BATCH = (34_230, 495), (3_774, 962), (50_600, -255)
@@ -111,18 +113,28 @@ def execution_gas(params: Params, function: str, shards: range = range(0)) -> in
     return line(BATCH) + sum(line(SHARD) + each for each in proofs) + (0 if shards.start else line(FIRST_BATCH))
 
 
-def gas_of(call: Call, data: bytes, params: Params) -> int:
-    """Forecast a call whose calldata are known."""
-    return TRANSACTION + calldata_gas(data) + execution_gas(params, call.function, call.shards)
+def gas_of(call: Call, data: bytes, params: Params, *, optimized: bool = True) -> int:
+    """Forecast a call whose calldata are known, under Cancun."""
+    proofs = {"begin": 0, "prove": len(call.shards)}.get(call.function, 1)
+    more = 0 if optimized else proofs * PLAIN_VERIFIER
+    return TRANSACTION + calldata_gas(data) + execution_gas(params, call.function, call.shards) + more
 
 
-def batch_size(params: Params) -> int:
-    """Return how many shards a transaction takes, of those that must fit both its limits; at least one."""
+def batch_size(params: Params, *, optimized: bool = True) -> int:
+    """Return how many shards a transaction takes, of those that must fit both its limits; at least one.
+
+    Parameters
+    ----------
+    optimized
+        Whether the verifiers are bb's optimized ones; a batch for plain ones fits under Osaka, too.
+    """
+    each = 0 if optimized else OSAKA_PLAIN_VERIFIER
     batch = 1
     while batch < params.chunks:
         start = 1 if batch + 2 <= params.chunks else params.chunks - batch - 1
         cost = _cost(params, "prove", range(start, start + batch + 1))
-        if cost.bytes > TRANSACTION_BYTES - ENVELOPE_BYTES or cost.gas > TRANSACTION_GAS * MARGIN:
+        gas = cost.gas + (batch + 1) * each
+        if cost.bytes > TRANSACTION_BYTES - ENVELOPE_BYTES or gas > TRANSACTION_GAS * MARGIN:
             break
         batch += 1
     return batch
