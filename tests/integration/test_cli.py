@@ -104,6 +104,18 @@ def test_the_originals_own_example_flags_the_sixth_client(tmp_path: Path) -> Non
     assert "the server's, not the clients'" in run("verify", tmp_path / "bundle").stdout
 
 
+def test_a_client_refuses_a_round_of_another_model(tmp_path: Path) -> None:
+    for name, value in (("mine", 0.0), ("other", 1.0)):
+        np.savez(tmp_path / f"{name}.npz", w=np.full((3, 4), value, np.float32))
+    clients = [word for i in range(3) for word in ("--client", f"c{i}")]
+    run("open", tmp_path / "round.toml", *clients, "--base", tmp_path / "other.npz", "--clip", 1)
+    np.savez(tmp_path / "c0.npz", w=np.full((3, 4), 0.5, np.float32))
+    words = ("commit", tmp_path / "c0.npz", "--round", tmp_path / "round.toml", "-o", tmp_path)
+    assert "the round starts from another model" in run(*words, "--base", tmp_path / "mine.npz", code=3).stderr
+    assert not (tmp_path / "openings").exists()
+    run(*words, "--base", tmp_path / "other.npz")
+
+
 def test_clients_commit_one_by_one_and_the_server_proves(tmp_path: Path) -> None:
     names = [f"c{i}" for i in range(5)]
     clients = [word for name in names for word in ("--client", name)]

@@ -59,7 +59,7 @@ from zkkrum.protocol.params import BITS, MAD_N_MIN, Acceptance, Detection, Param
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import clipped_share, step
 from zkkrum.rounds.directory import RoundDirectory, Truth
-from zkkrum.rounds.models import load_model, subject_of
+from zkkrum.rounds.models import check_subject, load_model, subject_of
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
 from zkkrum.rounds.tensors import SUFFIXES
@@ -340,15 +340,18 @@ def open_(
 @click.argument("update", type=existing_file)
 @click.option("--round", "round_file", type=existing_file, default=Path("round.toml"), show_default=True)
 @click.option("--client", help="Your id in the roster [default: the file's name].")
+@click.option("--base", type=existing_file, help="The model you trained: refuse a round that does not start from it.")
 @click.option("--out", "-o", type=folder, default=Path(), help="Round directory to write into [default: .].")
 @json_option
-def commit(update: Path, round_file: Path, client: str | None, out: Path, as_json: bool) -> None:
+def commit(update: Path, round_file: Path, client: str | None, base: Path | None, out: Path, as_json: bool) -> None:
     """Quantize UPDATE and commit to it: what a client runs.
 
     Writes commitments/CLIENT.json, to publish, and openings/CLIENT.npz, to send to the server once all n
     commitments are published: who opens earlier lets colluders adapt to it. A context is committed to once.
     """
     round = load_round(round_file)
+    if base:
+        check_subject(load_model(base), round)
     who = client or update.stem
     home = RoundDirectory(out)
     loaded = load_update(update, who)
