@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from support.proving import vectors
+from support.terminal import on_terminal
 from zkkrum.cli import COMMANDS, main
 from zkkrum.cli.demo import example_bundle
 
@@ -228,3 +231,22 @@ def test_the_demo_flags_the_byzantine_clients(tmp_path: Path) -> None:
     done = run_json("demo", tmp_path / "demo")
     assert done["ok"]
     assert done["flagged"] == done["byzantine"]
+
+
+def test_addresses_stay_whole_at_eighty_columns(tmp_path: Path) -> None:
+    clients = ["0x" + f"{i:02x}" * 20 for i in range(1, 6)]
+    home, initial = tmp_path / "run" / "rounds" / "0001", tmp_path / "run" / "initial.npz"
+    home.mkdir(parents=True)
+    np.savez(initial, w=np.zeros(60, np.float32))
+    named = [word for client in clients for word in ("--client", client)]
+    run("open", home / "round.toml", *named, "--base", initial, "--clip", 4)
+    for client, vector in zip(clients, vectors(1), strict=True):
+        np.savez(tmp_path / f"{client}.npz", w=vector)
+        run("commit", tmp_path / f"{client}.npz", "--round", home / "round.toml", "-o", home)
+    for words, said in ((["prove", "run/rounds/0001"], "#4 is"), (["audit", "run"], "round 1: #4 is")):
+        lines, code = on_terminal([*words], tmp_path)
+        assert code == 0, lines
+        assert [line for line in lines if len(line) > 80 and " " in line.strip()] == []
+        hexadecimal = [word for line in lines for word in re.findall(r"[0-9a-fx]{12,}", line)]
+        assert {len(word) for word in hexadecimal} <= {42, 66}, lines
+        assert f"{said} {clients[4]!r}" in lines

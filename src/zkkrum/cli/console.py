@@ -33,6 +33,8 @@ TEXT_WIDTH_MAX = 100
 """Longer lines are hard to read, however wide the terminal."""
 HELP_WIDTH = 78
 """Of click's help, on a terminal of 80 columns."""
+NAME_WIDTH = 24
+"""Ids up to so many characters stand whole in a table at 80 columns; an address has 42."""
 WIDE = 100_000
 """Of a table in a file or a pipe: a row is a line."""
 
@@ -160,6 +162,19 @@ def table_of(*columns: str, numbers: Sequence[str] = ()) -> Table:
         else:
             table.add_column(column, overflow="fold")
     return table
+
+
+def labels_of(roster: Sequence[str]) -> dict[str, str]:
+    """Return what stands for each client in a table: its id, or where that would be broken its place in the roster."""
+    whole = NAME_WIDTH if on_terminal() else WIDE
+    return {client: client if len(client) <= whole else f"#{i}" for i, client in enumerate(roster)}
+
+
+def tell_labels(labels: Mapping[str, str], where: str = "") -> None:
+    """Say whom the places of a table mean, a line each."""
+    for client, label in labels.items():
+        if label != client:
+            tell(f"{where}{label} is {client!r}")
 
 
 def show(table: Table) -> None:

@@ -26,6 +26,7 @@ from zkkrum.cli.console import (
     given,
     jobs_option,
     json_option,
+    labels_of,
     listing,
     print_json,
     progress_bar,
@@ -34,6 +35,7 @@ from zkkrum.cli.console import (
     show,
     table_of,
     tell,
+    tell_labels,
 )
 from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED, InputError
 from zkkrum.evm import gas
@@ -222,6 +224,7 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     verdict, private = done.outcome.verdict, _reasons(done)
     numbers = ("score", "threshold", "excess")
     table = table_of("client", "verdict", *numbers, *(["in truth"] if byzantine is not None else []), numbers=numbers)
+    labels = labels_of(done.round.roster)
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
         flagged, selected = (
             ["[red]flagged[/]"] * (i in verdict.flagged),
@@ -229,11 +232,18 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
         )
         said = ", ".join(flagged + selected)
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
-        row: list[Text | str] = [as_text(client), said, f"{reason['score']:.5g}", f"{reason['threshold']:.5g}", excess]
+        row: list[Text | str] = [
+            as_text(labels[client]),
+            said,
+            f"{reason['score']:.5g}",
+            f"{reason['threshold']:.5g}",
+            excess,
+        ]
         if byzantine is not None:
             row.append("Byzantine" if client in byzantine else "")
         table.add_row(*row)
     show(table)
+    tell_labels(labels)
     tell(
         f"Private, never in the bundle: the scores, and the threshold {private['threshold_is']} that they are "
         "compared with."

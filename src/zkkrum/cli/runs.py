@@ -20,12 +20,14 @@ from zkkrum.cli.console import (
     existing_folder,
     jobs_option,
     json_option,
+    labels_of,
     print_json,
     progress_bar,
     say,
     show,
     table_of,
     tell,
+    tell_labels,
 )
 from zkkrum.cli.rounds import print_verification
 from zkkrum.errors import EXIT_GAP, EXIT_INVALID, InputError
@@ -226,13 +228,17 @@ def print_audit(
     for row in found.rounds:
         if row.state is State.VERIFIED and row.round:
             verdict = "[red]flagged[/]" if row.flagged else "unattributed" if row.malicious else "[green]honest[/]"
-            who = as_text(_some(row.flagged) or "-")
+            labels = labels_of(row.round.roster)
+            who = as_text(_some([labels[client] for client in row.flagged]) or "-")
             n, accepted = str(row.round.params.n), str(len(row.accepted))
             table.add_row(str(row.number), n, who, accepted, verdict, f"{row.seconds:.2f}")
         else:
             table.add_row(str(row.number), "", "", "", f"[yellow]{row.state.value}[/]", "")
     show(table)
     for row in found.rounds:
+        if row.round:
+            flagged = {client: label for client, label in labels_of(row.round.roster).items() if client in row.flagged}
+            tell_labels(flagged, f"round {row.number}: ")
         if row.reason:
             tell(f"round {row.number} is {row.state.value}, by the server's word: {row.reason}")
         if row.changed:
