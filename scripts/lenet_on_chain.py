@@ -62,7 +62,7 @@ class ToyToolchain(Toolchain):
     def bb(self) -> Bb:
         return ToyBb(super().bb.path)
 
-    def reference_string(self, points: int) -> Path:
+    def reference_string(self, points: int, *, remember: bool = True) -> Path:
         return self.folder
 
 

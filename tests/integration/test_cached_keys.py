@@ -172,6 +172,10 @@ class TestCachedKeys:
         noted = {**json.loads(note.read_text()), "sha256": hashlib.sha256(other).hexdigest()}
         note.write_text(json.dumps(noted))
         assert run("verify", proved / "bundle").exit_code == 1
+        notes = [path for path in cache_dir().rglob("checked/*") if path.is_file()]
+        for path in notes:
+            path.unlink()
+        reference._checked.clear()
         before = sorted(cache_dir().rglob("*"))
         started = recorded(monkeypatch)
         result = run("verify", proved / "bundle", "--rebuild")

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -128,20 +129,27 @@ class TestReferenceString:
         assert crs.pinned(2**16) == 2**15 + 1
         assert crs.pinned(10**9) == 2**21
 
-    def test_the_file_that_bb_reads_first_is_the_one_that_counts(
+    def test_what_bb_has_unpacked_is_compared_with_where_it_came_from(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Longer than what is pinned of it, beside one that is pinned whole: bb would read its unpinned tail."""
+        """bb reads the unpacked file first, and unpacks as many points as a circuit takes: pins cover some of them."""
         monkeypatch.setattr(crs, "PREFIXES", {256: crs.PREFIXES[256]})
         monkeypatch.setattr(crs, "CHUNK_POINTS", 512)
         monkeypatch.setattr(crs, "CHUNKS", (hashlib.sha256(compressed_points(512)).hexdigest(),))
-        folder = folder_of(tmp_path / "a", points(256) + os.urandom(64 * 244))
-        (folder / "bn254_g1_compressed.dat").write_bytes(compressed_points(512))
-        monkeypatch.setenv("CRS_PATH", str(folder))
-        assert crs.look_up(256) == folder
-        assert crs.look_up(400) is None
-        (folder / "bn254_g1.dat").unlink()
-        assert crs.look_up(400) == folder
+        for name, data, why in (
+            ("genuine", points(500), ""),
+            ("swapped", swapped(points(500), 64, 400, 401), "its points from 256 on are not those of bn254_g1_comp"),
+            ("other root", with_y(points(500), 400, lambda y: BASE_FIELD - y), "its points from 256 on are not"),
+            ("garbage", points(256) + os.urandom(64 * 244), "its point 256 is not on the curve"),
+        ):
+            folder = folder_of(tmp_path / name, data)
+            (folder / "bn254_g1_compressed.dat").write_bytes(compressed_points(512))
+            monkeypatch.setenv("CRS_PATH", str(folder))
+            if why:
+                with pytest.raises(ReferenceStringError, match=why):
+                    crs.look_up(400)
+            else:
+                assert crs.look_up(400) == folder
 
     def test_whole_chunks(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As for files of 2^17 points and more, in small: every chunk is compared with its own pin."""
@@ -202,6 +210,20 @@ class TestReferenceString:
         assert path.stat().st_ino == before.st_ino
         with pytest.raises(ReferenceStringError):
             toolchain.reference_string(256)
+
+    def test_a_check_may_neither_believe_nor_leave_notes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        folder = folder_of(tmp_path / "a", swapped(points(256), 64, 1, 2))
+        path = folder / "bn254_g1.dat"
+        monkeypatch.setenv("CRS_PATH", str(folder))
+        crs._note(path, 64, crs._stamp(path))  # as whoever writes to the cache could
+        assert crs.look_up(256) == folder
+        crs._checked.clear()
+        with pytest.raises(ReferenceStringError, match="SHA-256 of points 0 to 255"):
+            crs.look_up(256, remember=False)
+        shutil.rmtree(tmp_path / "cache")
+        path.write_bytes(points(256))
+        assert crs.look_up(256, remember=False) == folder
+        assert not (tmp_path / "cache" / "checked").exists()
 
     def test_a_note_about_other_contents_is_not_believed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = folder_of(tmp_path / "a", swapped(points(256), 64, 3, 4)) / "bn254_g1.dat"

@@ -102,7 +102,7 @@ def rebuilt_key(circuit: Circuit, tools: Toolchain) -> bytes:
     with ScratchFolder() as folder:
         built = _compile(circuit, Path(folder) / "made", tools)
         points = points_for(tools.bb.gates(built.artifact))
-        return tools.bb.write_vk(built.artifact, tools.reference_string(points))
+        return tools.bb.write_vk(built.artifact, tools.reference_string(points, remember=False))
 
 
 # What stands beside the files: ``target/<what>.made.json``

@@ -151,25 +151,24 @@ def points_available() -> int:
     return best()[1]
 
 
-def look_up(points: int) -> Path | None:
+def look_up(points: int, *, remember: bool = True) -> Path | None:
     """Return the first folder with at least ``points`` points, if any, after a check that they are the real ones.
+
+    Parameters
+    ----------
+    remember
+        See `check`.
 
     Raises
     ------
     ReferenceStringError
         If they are not, naming the file.
     """
-    folder = next((folder for folder in candidates() if _serves(folder, points)), None)
+    folder = next((folder for folder in candidates() if points_in(folder) >= points), None)
     if folder is None:
         return None
-    check(folder)
-    return folder if _bb_can_read(folder, points) else _read_only(folder)
-
-
-def _serves(folder: Path, points: int) -> bool:
-    """Tell whether as many points are pinned in the file that bb will read: the first that is long enough."""
-    counts = (_count(folder / name, size) for name, size in FILES)
-    return pinned(next((count for count in counts if count >= points), 0)) >= points
+    check(folder, remember=remember)
+    return folder if _bb_can_read(folder, points) else _read_only(folder, remember)
 
 
 def _bb_can_read(folder: Path, points: int) -> bool:
@@ -178,7 +177,7 @@ def _bb_can_read(folder: Path, points: int) -> bool:
     return pinned(_count(folder / name, size)) >= points or cache.writable(folder)
 
 
-def _read_only(folder: Path) -> Path:
+def _read_only(folder: Path, remember: bool) -> Path:
     """Return a folder in the cache for bb to unpack the compressed points of a read-only one into."""
     name, _ = FILES[1]
     place = cache.place("points", _note_name(folder).removesuffix(".json"), name)
@@ -187,7 +186,7 @@ def _read_only(folder: Path) -> Path:
             place.unlink(missing_ok=True)
             with contextlib.suppress(FileExistsError):  # another process has just done it
                 place.symlink_to(folder / name)
-    check(place.parent)
+    check(place.parent, remember=remember)
     return place.parent
 
 
@@ -197,12 +196,15 @@ def _read_only(folder: Path) -> Path:
 def check(folder: Path, *, remember: bool = True) -> None:
     """Check the reference string in a folder: both of its files, as far as points are pinned, once for each file.
 
+    Points that bb has unpacked beyond the pins of their own file are compared with those they were unpacked from.
+
     Parameters
     ----------
     folder
         Of `candidates`.
     remember
-        Whether to note the result in the cache, bound to path, size, times, inode and SHA-256 of the file.
+        Whether to believe what the cache notes of earlier checks, and to note this one, bound to path, size, times,
+        inode and SHA-256 of the file.
 
     Raises
     ------
@@ -213,6 +215,23 @@ def check(folder: Path, *, remember: bool = True) -> None:
         path = folder / name
         if pinned(_count(path, size)):
             _check_once(path, size, remember)
+    _check_unpacked(*(folder / name for name, _ in FILES))
+
+
+def _check_unpacked(plain: Path, packed: Path) -> None:
+    """Check the points of the file that bb reads first beyond its own pins, as far as those of the other one reach."""
+    count = _count(plain, POINT_BYTES)
+    first, last = pinned(count), min(count, pinned(_count(packed, COMPRESSED_POINT_BYTES)))
+    if first >= last or (plain, stamp := tuple(_stamp(plain) + _stamp(packed))) in _checked:
+        return
+    with plain.open("rb") as ours, packed.open("rb") as theirs:
+        ours.seek(first * POINT_BYTES)
+        theirs.seek(first * COMPRESSED_POINT_BYTES)
+        for at, piece in _pieces(ours.read, POINT_BYTES, last - first):
+            _check_curve(plain, piece, first + at)
+            if compressed(piece) != theirs.read(len(piece) // 2):
+                raise _not_real(plain, f"its points from {first + at:,} on are not those of {packed.name}")
+    _checked.add((plain, stamp))
 
 
 _checked: set[tuple[Path, tuple[int, ...]]] = set()
@@ -223,7 +242,7 @@ def _check_once(path: Path, size: int, remember: bool) -> None:
     stamp = _stamp(path)
     if (path, tuple(stamp)) in _checked:
         return
-    if not _is_noted(path, size, stamp):
+    if not (remember and _is_noted(path, size, stamp)):
         try:
             _check_points(path, size)
         except OSError as error:

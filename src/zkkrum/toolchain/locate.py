@@ -187,20 +187,22 @@ class Toolchain:
                 self._bb = Bb(find_bb(lambda: self.tools))
             return self._bb
 
-    def reference_string(self, points: int) -> Path:
+    def reference_string(self, points: int, *, remember: bool = True) -> Path:
         """Return a folder with at least ``points`` points, downloaded by bb if need be and possible.
 
         Parameters
         ----------
         points
             A power of two: `points_for` the gates of the circuit.
+        remember
+            Whether to believe, and to leave, notes of the cache on what was checked before.
 
         Raises
         ------
         ReferenceStringError
             Saying what was found, what is needed and how to get it.
         """
-        if folder := crs.look_up(points):
+        if folder := crs.look_up(points, remember=remember):
             return folder
         with self._download:
             if folder := crs.look_up(points):
