@@ -273,6 +273,15 @@ def _start(folder: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"start": 99}))
 
 
+def test_a_key_twice_in_the_manifest_is_refused(case: Case, exported: Path, tmp_path: Path) -> None:
+    def edit(folder: Path) -> None:
+        path = folder / "export.json"
+        path.write_text(path.read_text().replace("{", '{"verifier": "plain",', 1))
+
+    with pytest.raises(InputError, match="key 'verifier' stands twice"):
+        export.check(tampered(exported, tmp_path / "x", edit), case.tools)
+
+
 def _other_shape(folder: Path) -> None:
     path = folder / "export.json"
     path.write_text(path.read_text().replace('"m": 1', '"m": 2'))

@@ -50,6 +50,7 @@ from zkkrum.flower.messages import (
     client_id,
     compare_shown,
     pack_step,
+    round_of,
     to_numpy,
 )
 from zkkrum.flower.strategy import ZkKrum
@@ -661,3 +662,11 @@ def test_what_is_kept_is_bounded() -> None:
 )
 def test_nonsense_from_a_server_is_refused_in_words(kind: str, content: RecordDict, why: str) -> None:
     assert why in reason(say(InProcessGrid(make_app(honest, STRICT), N), kind, content))
+
+
+def test_a_round_whose_keys_stand_twice_is_refused() -> None:
+    content = asked(round_with())
+    text = str(content.config_records["round"]["round"])
+    content["round"] = ConfigRecord({"round": text.replace("{", '{"clip": 1e9,', 1)})
+    with pytest.raises(InputError, match="message: round: key 'clip' stands twice"):
+        round_of(content)

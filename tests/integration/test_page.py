@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import random
 import shutil
 import struct
@@ -204,6 +205,16 @@ class TestMake:
         bundles = [word for e in (sharded, malicious, sharded) for word in ("--bundle", e.bundle)]
         done = cli("page", "-o", tmp_path / "again.html", "--shape", other_shape, *bundles, "--json")
         assert json.loads(done.output)["sha256"] == hashlib.sha256(page.read_bytes()).hexdigest()
+
+    def test_what_is_no_plain_file_is_refused(self, toolchain: Toolchain, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "page.html")
+        with pytest.raises(InputError, match=r"page\.html: "):
+            pages.check(tmp_path / "page.html", toolchain)
+        with (tmp_path / "large.html").open("wb") as file:
+            file.truncate(2**40)
+        assert pages.check(tmp_path / "large.html", toolchain) == "too large for a page"
+        (tmp_path / "deep.html").write_text(f'<script type="application/json" id="made">{"[" * 100_000}</script>')
+        assert pages.check(tmp_path / "deep.html", toolchain).startswith("no page that zkkrum made")
 
     def test_no_bundle_and_check_with_shapes(self, page: Path, other_shape: Path, tmp_path: Path) -> None:
         assert cli("page", "--check", page, "--shape", other_shape).exit_code == 2

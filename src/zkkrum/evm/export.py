@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import ValidationError
-
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
 from zkkrum.evm.claims import ClaimState, first_missing
@@ -36,7 +34,7 @@ from zkkrum.protocol.commitment import statement
 from zkkrum.protocol.field import to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params
-from zkkrum.rounds.roundfile import ParametersFile, Strict, first_problem, parse_bytes
+from zkkrum.rounds.roundfile import ParametersFile, Strict, parse_bytes, parse_model
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.version import __version__
 
@@ -353,7 +351,7 @@ def _write(out: Path, files: Files) -> None:
 def _is_export(folder: Path) -> bool:
     """Tell whether a folder is an export and nothing more, so that it may be replaced."""
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
+        manifest = parse_model(ExportManifest, read_file(folder / MANIFEST))
     except (OSError, ValueError):
         return False
     return _present(folder) <= {MANIFEST, *manifest.files}
@@ -367,7 +365,9 @@ def _present(folder: Path) -> set[str]:
 
 
 def check(folder: Path, tools: Toolchain) -> list[str]:
-    """Render an export again from its parameters and its bundle, taking nothing from the cache, and compare.
+    """Render an export again from its parameters and its bundle, and compare.
+
+    All Solidity is made and compiled anew; keys are compared as `zkkrum.proof.verify.verify` does.
 
     Returns
     -------
@@ -380,11 +380,11 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
         If the folder is not an export.
     """
     try:
-        manifest = ExportManifest.model_validate_json(read_file(folder / MANIFEST))
+        manifest = parse_model(ExportManifest, read_file(folder / MANIFEST))
     except OSError as error:
         raise InputError(f"{folder}: not an export: {MANIFEST}: {error.strerror}") from error
-    except ValidationError as error:
-        raise InputError(f"{folder / MANIFEST}: {first_problem(error)}") from error
+    except ValueError as error:
+        raise InputError(f"{folder / MANIFEST}: {error}") from error
     params = manifest.parameters.params()
     form = Form.of(params)
     names, gates = verifiers.NAMES[form], form.gates(params)

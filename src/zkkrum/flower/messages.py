@@ -16,14 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, model_validator
 
 from zkkrum.errors import InputError
 from zkkrum.proof.bundle import read_file, read_manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.models import check_fits, trained
-from zkkrum.rounds.roundfile import RoundFile, Strict, first_problem, parse_bytes
+from zkkrum.rounds.roundfile import RoundFile, Strict, parse_bytes, parse_model
 from zkkrum.rounds.run import RunRound
 from zkkrum.rounds.tensors import Tensors, narrow, widen
 
@@ -75,9 +75,10 @@ def texts_of(content: RecordDict, record: str, key: str) -> list[str]:
 def round_of(content: RecordDict) -> Round:
     """Return the round that a server asks to commit to (`InputError` names what is wrong with it)."""
     try:
-        return RoundFile.model_validate_json(value_of(content, "round", "round", str)).round()
-    except ValidationError as error:
-        raise InputError(f"message: round: {first_problem(error)}") from error
+        file = parse_model(RoundFile, value_of(content, "round", "round", str).encode())
+    except ValueError as error:
+        raise InputError(f"message: round: {error}") from error
+    return file.round()
 
 
 def model_of(content: RecordDict) -> dict[str, NDArray[Any]]:

@@ -6,6 +6,7 @@ Must not know how proofs are made. The page is written as browsers write documen
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
 import re
@@ -19,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from zkkrum.errors import InputError
 from zkkrum.page.keys import circuit_names, known_keys
 from zkkrum.protocol.params import Params
+from zkkrum.rounds.foreign import parse_json, read_plain
 from zkkrum.rounds.roundfile import ParametersFile
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.toolchain.web import workspace
@@ -74,10 +76,10 @@ def check(path: Path, tools: Toolchain, notify: Notify | None = None) -> str:
         If the file cannot be read.
     """
     try:
-        if path.stat().st_size > PAGE_BYTES_MAX:
-            return "too large for a page"
-        found = path.read_bytes()
+        found = read_plain(path, PAGE_BYTES_MAX)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            return "too large for a page"
         raise InputError(f"{path}: {error.strerror}") from error
     try:
         made = _made_of(found.decode())
@@ -101,7 +103,7 @@ def _distinct(shapes: Iterable[Params]) -> list[Params]:
 
 def _made_of(page: str) -> dict[str, Any]:
     start = page.index(_MADE) + len(_MADE)
-    made: dict[str, Any] = json.loads(page[start : page.index("</script>", start)])
+    made: dict[str, Any] = parse_json(page[start : page.index("</script>", start)].encode())
     return made
 
 
