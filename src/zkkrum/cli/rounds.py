@@ -226,11 +226,8 @@ def _reason_table(done: Proved, byzantine: tuple[str, ...] | None = None) -> Non
     table = table_of("client", "verdict", *numbers, *(["in truth"] if byzantine is not None else []), numbers=numbers)
     labels = labels_of(done.round.roster)
     for i, (client, reason) in enumerate(zip(done.round.roster, private["clients"], strict=True)):
-        flagged, selected = (
-            ["[red]flagged[/]"] * (i in verdict.flagged),
-            ["[green]selected[/]"] * (i in verdict.selected),
-        )
-        said = ", ".join(flagged + selected)
+        marks = (("[red]flagged[/]", verdict.flagged), ("[green]selected[/]", verdict.selected))
+        said = ", ".join(mark for mark, clients in marks if i in clients)
         excess = "-" if reason["excess"] is None else f"{100 * reason['excess']:+.1f} %"
         row: list[Text | str] = [
             as_text(labels[client]),

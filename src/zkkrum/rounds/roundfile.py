@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
-from zkkrum.protocol.params import PROTOCOL, Acceptance, Detection, Params, Round, Score, parse_fraction
+from zkkrum.protocol.params import PROTOCOL, Params, Round
 from zkkrum.rounds.foreign import parse_json, read_toml
 
 
@@ -67,15 +67,7 @@ class ParametersFile(Strict):
 
     def params(self) -> Params:
         """Return checked parameters (`InputError` names the bound that is broken)."""
-        fields = self.model_dump()
-        for name, kind in (("score", Score), ("detection", Detection), ("acceptance", Acceptance)):
-            known = [rule.value for rule in kind]
-            if fields[name] not in known:
-                raise InputError(f"parameters: {name} must be one of {', '.join(known)}, found {fields[name]!r}")
-            fields[name] = kind(fields[name])
-        for name in ("z", "gamma"):
-            fields[name] = parse_fraction(fields[name], f"parameters: {name}")
-        return Params(**fields)
+        return Params(**self.model_dump())
 
 
 class RoundFile(Strict):
