@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,8 +23,9 @@ from zkkrum.errors import InputError, ResourceError
 SCRATCH = "zkkrum-run-"
 """How the names of our folders under the system's temporary one begin."""
 UNHELD_SECONDS = 60
-"""Age from which a scratch folder that nobody holds is abandoned; a younger one may be about to be held."""
-
+"""Age from which a scratch folder nobody holds, or a file half written, is abandoned; a younger one may be in use."""
+MKSTEMP_LENGTH = 8
+"""Characters that `tempfile` adds to a name."""
 STRAGGLER_SECONDS = 10.0
 """How long a process that outlived its killed parent may go on writing: longer than one proof's last step."""
 
@@ -41,6 +44,8 @@ def explained(path: Path) -> Iterator[None]:
 def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Write a file under a temporary name beside it, then rename; parents are created. On the disk when it returns.
 
+    What a killed process has half written for this file is removed.
+
     Raises
     ------
     InputError, ResourceError
@@ -48,6 +53,8 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
     """
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in half_written(path.parent, f".{glob.escape(path.name)}.{'?' * MKSTEMP_LENGTH}"):
+            left.unlink(missing_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -60,6 +67,17 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
             Path(temporary).unlink(missing_ok=True)
             raise
         sync(path.parent)
+
+
+def half_written(parent: Path, pattern: str) -> list[Path]:
+    """Return our own files of that name that nobody has written to for a while: temporary ones of killed processes."""
+    found, old = [], time.time() - UNHELD_SECONDS
+    for path in sorted(parent.glob(pattern)):
+        with contextlib.suppress(OSError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mtime < old:
+                found.append(path)
+    return found
 
 
 def refuse_full(folder: Path) -> None:

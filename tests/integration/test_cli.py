@@ -250,3 +250,18 @@ def test_addresses_stay_whole_at_eighty_columns(tmp_path: Path) -> None:
         hexadecimal = [word for line in lines for word in re.findall(r"[0-9a-fx]{12,}", line)]
         assert {len(word) for word in hexadecimal} <= {42, 66}, lines
         assert f"{said} {clients[4]!r}" in lines
+
+
+def test_jobs_where_they_decide_nothing(tmp_path: Path) -> None:
+    run("simulate", tmp_path / "round", "-n", 5, "-d", 12)
+    said = run("prove", tmp_path / "round", "--jobs", 2).stderr
+    assert "--jobs: this round is one circuit and has one proof" in said
+    refused = run("prove", tmp_path / "round", "--jobs", 2, "--scheduler", "tls://localhost:1", code=2).stderr
+    assert "--jobs: a cluster's workers decide it" in refused
+
+
+def test_four_clients_fall_back_to_brackets_and_are_told(tmp_path: Path) -> None:
+    words = "detection: brackets, since mad needs 5 clients and there are 4"
+    assert words in run("bench", "-n", 4, "-d", 12, "-o", tmp_path / "bench").stderr
+    experiment = ["experiment", tmp_path / "x", "--clients", 4, "--attackers", 1, "--rounds", 1, "--no-plot"]
+    assert words in run(*experiment).stderr

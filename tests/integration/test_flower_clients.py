@@ -670,3 +670,9 @@ def test_a_round_whose_keys_stand_twice_is_refused() -> None:
     content["round"] = ConfigRecord({"round": text.replace("{", '{"clip": 1e9,', 1)})
     with pytest.raises(InputError, match="message: round: key 'clip' stands twice"):
         round_of(content)
+
+
+def test_the_server_is_warned_where_the_rule_is_unfit(flwr_log: pytest.LogCaptureFixture) -> None:
+    run(InProcessGrid(make_app(honest, STRICT), N), strategy())
+    assert "round 1: mad is not calibrated" in flwr_log.text
+    assert "d = 23 is below 100 coordinates" in flwr_log.text

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from click.testing import CliRunner
 
 from support.processes import ended, stop
 from support.proving import (
@@ -31,6 +32,7 @@ from support.proving import (
     updates_directory,
     vectors,
 )
+from zkkrum.cli import main
 from zkkrum.errors import InputError, ResourceError
 from zkkrum.proof.form import shard_files
 from zkkrum.proof.material import Material, load
@@ -321,6 +323,15 @@ class TestUpdatesOnly:
         run.until("proofs 3 ")
         run.kill()
         return tmp_path / "bundle"
+
+    def test_terms_that_the_unfinished_run_decides_otherwise(self, half: Path) -> None:
+        """There is no round.toml yet: they would be dropped in silence."""
+        words = ["prove", str(half.parent / "round"), "-o", str(half), "--resume", "--bits"]
+        refused = CliRunner().invoke(main, [*words, "8"])
+        assert refused.exit_code == 3
+        assert "--bits 8: " in refused.stderr
+        assert "decides it otherwise, as 12" in refused.stderr
+        assert CliRunner().invoke(main, [*words, "12"]).exit_code == 0
 
     def unfinished(self, half: Path, toolchain: Toolchain) -> Material | None:
         return load_unfinished(half.parent / "round", half, toolchain.bb.hash_many)

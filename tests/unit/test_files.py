@@ -1,7 +1,10 @@
-"""Removing folders that somebody still writes to: what a run does with the remains of a killed one."""
+"""The remains of a killed run: folders that somebody still writes to, files half written."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -43,3 +46,23 @@ def test_a_folder_is_removed_once_the_last_writer_has_ended(tmp_path: Path) -> N
 def test_a_folder_that_cannot_be_removed_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere"):
         files.remove_folder(tmp_path / "nowhere")
+
+
+KILLED = (
+    "import os, sys; from pathlib import Path; from zkkrum import files; os.fsync = lambda _: os.kill(os.getpid(), 9)"
+)
+
+
+def test_what_a_killed_process_has_half_written_goes_with_the_next_write(tmp_path: Path) -> None:
+    secret, other = tmp_path / "[a].npz", tmp_path / ".[a].npz.x"
+    other.write_bytes(b"of somebody else")
+    script = f"{KILLED}; files.write_whole(Path(sys.argv[1]), b'salt', 0o600)"
+    assert subprocess.run([sys.executable, "-c", script, secret], check=False).returncode == -9
+    (left,) = {*tmp_path.iterdir()} - {other}
+    assert left.read_bytes() == b"salt"
+    files.write_whole(secret, b"whole", 0o600)
+    assert left.exists(), "it might be written to at this moment"
+    for path in (left, other):
+        os.utime(path, (time.time() - 3600,) * 2)
+    files.write_whole(secret, b"whole", 0o600)
+    assert {*tmp_path.iterdir()} == {secret, other}

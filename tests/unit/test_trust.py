@@ -522,6 +522,7 @@ class TestLeftovers:
         assert not check.ok
         assert not check.required
         assert (check.found, check.repair) == ("3 files or folders that killed runs left", "zkkrum doctor --clean")
+        assert "leftovers: zkkrum doctor --clean" in CliRunner().invoke(main, ["doctor"]).output
         result = CliRunner().invoke(main, ["doctor", "--clean"])
         assert all(f"removed: {folder}" in result.stderr.replace("\n", "") for folder in made)
         assert not any(folder.exists() for folder in made)

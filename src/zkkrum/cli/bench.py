@@ -23,6 +23,7 @@ from zkkrum.cli.console import (
     progress_bar,
     refuse_together,
     say,
+    say_fallback,
     show,
     table_of,
     tell,
@@ -66,6 +67,8 @@ def bench(
     found = []
     with Toolchain.find(notify=say) as tools, tempfile.TemporaryDirectory() as scratch, progress_bar() as progress:
         for k, shape in enumerate(shapes):
+            if not shape.original:
+                say_fallback(benchmark.round_of(shape).params)
             name = f"n = {shape.n}, d = {shape.d:,}, b = {shape.b}"
             progress(name, 0, 0)
             progress("rounds", k, len(shapes))

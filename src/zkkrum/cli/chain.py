@@ -20,12 +20,13 @@ from zkkrum.cli.console import (
     print_json,
     refuse_together,
     say,
+    say_fallback,
     show,
     spinner,
     table_of,
     tell,
 )
-from zkkrum.cli.rounds import ATTACK_HELP, TERMS, say_fallback, terms_options
+from zkkrum.cli.rounds import ATTACK_HELP, TERMS, terms_options
 from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zkkrum.errors import InputError
+from zkkrum.protocol.params import MAD_N_MIN, Params
 
 JSON_VERSION = 1
 """Of what every command prints with ``--json``: it grows when a name in it goes or changes its meaning."""
@@ -206,6 +207,12 @@ def listing(title: str, rows: Mapping[str, str]) -> str:
         )
         lines.append(fill.fill(meaning))
     return f"\b\n{title}:\n" + "\n".join(lines)
+
+
+def say_fallback(params: Params) -> None:
+    """Say that a rule was chosen which nobody named, because the default one needs more clients."""
+    if params.n < MAD_N_MIN and not given("detection"):
+        say(f"detection: {params.detection.value}, since mad needs {MAD_N_MIN} clients and there are {params.n}")
 
 
 # Progress

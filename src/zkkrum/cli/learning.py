@@ -26,6 +26,7 @@ from zkkrum.cli.console import (
     print_json,
     progress_bar,
     say,
+    say_fallback,
     show,
     show_rows,
     table_of,
@@ -420,6 +421,7 @@ def experiment(
         f=byzantine,
         seed=seed,
     )
+    say_fallback(setup.params(aggregation[0]))
     with contextlib.ExitStack() as stack:
         prove = None
         if prove_every:

@@ -32,6 +32,7 @@ from zkkrum.cli.console import (
     progress_bar,
     refuse_together,
     say,
+    say_fallback,
     show,
     table_of,
     tell,
@@ -51,7 +52,7 @@ from zkkrum.proof.prove import Proved
 from zkkrum.proof.prove import prove as prove_round
 from zkkrum.proof.verify import Verification
 from zkkrum.proof.verify import verify as verify_bundle
-from zkkrum.proof.work import load_unfinished
+from zkkrum.proof.work import load_unfinished, work_path
 from zkkrum.protocol.explain import explain
 from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.fitness import warnings
@@ -192,12 +193,6 @@ def _agree(round: Round, file: Path) -> None:
             value, parse = decided[name]
             if parse(typed[name]) != value:
                 raise InputError(f"{flag} {typed[name]}: {file} decides it otherwise, as {value}", f"leave {flag} out")
-
-
-def say_fallback(params: Params) -> None:
-    """Say that a rule was chosen which nobody named, because the default one needs more clients."""
-    if params.n < MAD_N_MIN and not given("detection"):
-        say(f"detection: {params.detection.value}, since mad needs {MAD_N_MIN} clients and there are {params.n}")
 
 
 def _hash_for(d: int) -> Hash:
@@ -501,6 +496,7 @@ def prove(
     if resume:
         refuse_together("an interrupted run is either finished or dropped", "restart")
     if scheduler:
+        refuse_together("a cluster's workers decide it; their threads, or `dask worker --resources proof=N`", "jobs")
         require_private(scheduler, insecure_scheduler)
     elif insecure_scheduler:
         raise click.UsageError("--insecure-scheduler: there is no --scheduler")
@@ -510,11 +506,15 @@ def prove(
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         tools.ready()
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
+        if material:
+            _agree(material.round, work_path(target))
         material = material or load(directory, tools.bb.hash_many, terms, progress)
         if not file.exists():
             say_fallback(material.round.params)
         if scheduler and Form.of(material.round.params) is Form.ROUND:
             say("--scheduler: this round is one circuit, proved here; a cluster takes shards")
+        if given("jobs") and Form.of(material.round.params) is Form.ROUND:
+            say("--jobs: this round is one circuit and has one proof, which takes all cores")
         options = ProveOptions(
             jobs, scheduler, insecure_scheduler=insecure_scheduler, resume=resume, restart=restart, keep=keep
         )

@@ -61,6 +61,6 @@ def doctor(context: click.Context, clean: bool, as_json: bool) -> None:
         wish = "" if check.ok else f" (expected {check.expected})"
         tell(f"{mark}  {check.name}: {check.found}{wish}")
     for check in checks:
-        if not check.ok and check.required:
+        if not check.ok:
             tell(f"{check.name}: {check.repair}")
     context.exit(code)

@@ -52,6 +52,7 @@ from zkkrum.proof.prove import Proved, prove
 from zkkrum.protocol.aggregate import unproved_mean
 from zkkrum.protocol.commitment import Opening, commit
 from zkkrum.protocol.field import from_hex, hex_of
+from zkkrum.protocol.fitness import warnings
 from zkkrum.protocol.krum import Krum, Verdict
 from zkkrum.protocol.params import N_MAX, N_MIN, Acceptance, Detection, Round, Score, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
@@ -360,6 +361,9 @@ class ZkKrum(FedAvg):
         assert self._run is not None
         place = self._run.round(server_round)
         bundle, seconds = None, 0.0
+        outcome = Krum(round.params)(material.q)
+        for doubt in warnings(round, material.q, outcome):
+            log.warning("round %d: %s", server_round, doubt)
         if self.prove_every and server_round % self.prove_every == 0:
             published = material.commitments if material.by_clients else []
             place.publish(round, dict(zip(round.roster, published, strict=False)))
@@ -368,15 +372,15 @@ class ZkKrum(FedAvg):
             except ZkkrumError as error:
                 place.save_gap(Gap.VOID, f"proving failed: {error.message}")
                 raise
-            verdict, bundle, seconds = proved.outcome.verdict, proved.bundle, proved.seconds["wall"]
+            bundle, seconds = proved.bundle, proved.seconds["wall"]
             moved = apply_aggregate(base, proved.verification)
             log.info("round %d proved and verified in %.1f s; bundle: %s", server_round, seconds, bundle)
         else:
-            verdict = Krum(round.params)(material.q).verdict
-            accepted = verdict.accepted(round.params)
+            accepted = outcome.verdict.accepted(round.params)
             moved = next_model(base, unproved_mean(material.q, accepted, round.clip, round.params.b))
             every = f"rounds are proved every {self.prove_every}" if self.prove_every else "no round is proved"
             place.save_gap(Gap.UNPROVED, every, moved)
+        verdict = outcome.verdict
         log.info(
             "round %d: %d of %d clients flagged under %s: %s",
             server_round,

@@ -13,14 +13,13 @@ import shlex
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
 from zkkrum.errors import InputError, ResourceError
-from zkkrum.files import SCRATCH, UNHELD_SECONDS, abandoned, write_whole
+from zkkrum.files import SCRATCH, abandoned, half_written, write_whole
 
 BUILDING, PARTIAL = ".building-", ".partial-"
 """How the names of unfinished folders begin: circuits, tools."""
@@ -210,12 +209,8 @@ def leftovers() -> list[Path]:
     found = abandoned(Path(tempfile.gettempdir()), f"{SCRATCH}*")
     for root in roots():
         found += abandoned(root / "compiled", f"{BUILDING}*") + abandoned(root / "tools", f"{PARTIAL}*")
-        old = time.time() - UNHELD_SECONDS
-        for pattern in ("compiled/*/*/target/.*", "checked/.*", "crs-one-point/.*"):
-            for path in sorted(root.glob(pattern)):
-                status = path.lstat()
-                if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_mtime < old:
-                    found.append(path)
+        for pattern in ("compiled/*/*/target/.*", "checked/.*", "logs/.*", "solidity/.*"):
+            found += half_written(root, pattern)
     return found
 
 
