@@ -69,7 +69,8 @@ VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 2**31, 2**53 + 1, 2**64, 10**99, 10**101, 0.1, 1e308, float("nan"), float("inf"), "",
     " ", "a", "0x", "0x" + "0" * 64, "0x" + "f" * 64, "\x1b[31mred\x1b[0m", "\u202eevil", "e\u0301", "ﬁ", "$x_{$",
     "a, b", "'; 'b", "[bold]", ":heart:", "../x", ".", "x" * 300, "\ud800", [], {}, [[]], ["alice"] * 300, {"a": 1},
-    "1/0", "5e0", "1" * 5000, [None], "zkkrum-1", "zkkrum-bundle-1", "sharded", "round", "all-pairs", "brackets",
+    "1/0", "5e0", "1" * 5000, [None], "zkkrum-1", "zkkrum-bundle-1", "zkkrum-bundle-3",
+    "sharded", "round", "all-pairs", "brackets",
 ]  # fmt: skip
 
 
@@ -305,7 +306,8 @@ def command_for(rng: random.Random, at: Path, name: str) -> tuple[str, list[str]
     """Choose which file is damaged, and a command that reads it."""
     if name == "run":
         files = sorted(p for p in (at / "run").rglob("*") if p.is_file())
-        return str(rng.choice(files)), ["audit", str(at / "run")]
+        commands = [["audit", str(at / "run")], ["report", str(at / "run"), "-o", str(at / "page.html")]]
+        return str(rng.choice(files)), rng.choice(commands)
     home = at / name
     bundle, published = (
         home / "bundle",
@@ -322,7 +324,6 @@ def command_for(rng: random.Random, at: Path, name: str) -> tuple[str, list[str]
     ]
     file = rng.choice(rng.choice(groups))
     aggregate = ["--aggregate", str(home / "aggregate.npz")]
-    commands: list[list[str]] = []
     if bundle in file.parents:
         commands = [
             ["verify", str(bundle)],

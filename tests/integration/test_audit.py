@@ -353,7 +353,6 @@ Forge = Callable[[Run], object]
     ("forge", "said"),
     [
         (lambda r: shutil.copy(r.round(2).aggregate, r.round(1).aggregate), "is not what A commits to"),
-        (lambda r: r.round(1).aggregate.write_bytes(b"PK"), "aggregate: "),
         (lambda r: (r.round(1).bundle / "proof").write_bytes(bytes(7232)), "proof: its hash is not the one"),
     ],
 )
@@ -367,6 +366,16 @@ def test_nothing_is_written_from_what_does_not_verify(copied: Run, tmp_path: Pat
     assert "nothing written" in told
     assert not json.loads(run(*words, "--json", code=EXIT_INVALID).stdout)["ok"]
     assert not out.exists()
+
+
+def test_nothing_is_written_from_what_cannot_be_read(copied: Run, tmp_path: Path) -> None:
+    """It is neither valid nor invalid."""
+    place, out = copied.round(1), tmp_path / "next.npz"
+    place.aggregate.write_bytes(b"PK")
+    found = run("aggregate", place.bundle, "--base", copied.path / "initial.safetensors", "-o", out, code=3)
+    assert f"{place.aggregate}: not an aggregate that can be read" in found.stderr
+    assert not out.exists()
+    assert "round 1: " in run("audit", copied.path, code=3).stderr
 
 
 def test_another_base_is_refused(honest: Trained, tmp_path: Path) -> None:

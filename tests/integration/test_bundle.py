@@ -450,7 +450,8 @@ class TestManifest:
     @pytest.mark.parametrize(
         ("place", "value", "reason"),
         [
-            (("format",), "zkkrum-bundle-3", "format"),
+            (("format",), "zkkrum-bundle-02", "format"),
+            (("format",), "zkkrum-bundle-99999", "format"),
             (("form",), "both", "form"),
             (("form",), "sharded", "form: d = 60 in chunks of 63 makes 1, so it is not 'sharded'"),
             (("round", "parameters", "chunk"), 42, "form: d = 60 in chunks of 42 makes 2, so it is not 'round'"),
@@ -516,6 +517,14 @@ class TestManifest:
         forgery.manifest = {"format": "zkkrum-bundle-1", "form": "round"}
         with pytest.raises(InputError, match="a bundle of protocol 1, which proves the verdict but not the aggregate"):
             verify(forgery.done(fix=False), toolchain)
+
+    @pytest.mark.parametrize("protocol", [3, 10, 9999])
+    def test_nor_is_a_newer_one(self, forgery: Forgery, toolchain: Toolchain, protocol: int) -> None:
+        """Whatever else its manifest has."""
+        forgery.manifest = {"format": f"zkkrum-bundle-{protocol}", "shape": "round"}
+        with pytest.raises(InputError, match=f"a bundle of protocol {protocol}, newer than this zkkrum") as refused:
+            verify(forgery.done(fix=False), toolchain)
+        assert "verify it with a newer zkkrum" in refused.value.hint
 
     def test_not_a_bundle(self, tmp_path: Path, toolchain: Toolchain) -> None:
         for path in (tmp_path, tmp_path / "nowhere"):
@@ -640,7 +649,7 @@ class TestAggregateFile:
 
     def test_it_is_the_mean_of_the_accepted(self, malicious: Example) -> None:
         """By plain Python: the sum of committed integers of the unflagged, and the mean of their dequantized values."""
-        found = load_aggregate(malicious.proved.aggregate, malicious.round)
+        found = load_aggregate(malicious.proved.aggregate, D)
         rows = [[int(x) for x in o.q] for i, o in enumerate(malicious.material.openings) if i != N - 1]
         assert found.aggregate.total.tolist() == [
             sum(q + 2 ** (B - 1) for q in column) for column in zip(*rows, strict=True)
@@ -675,7 +684,7 @@ class TestAggregateFile:
         path = rewritten(sum=carry)
         with np.load(path) as file:
             carried = Aggregate(file["sum"], int.from_bytes(file["salt"].tobytes(), "big"))
-        genuine = load_aggregate(malicious.proved.aggregate, malicious.round).aggregate
+        genuine = load_aggregate(malicious.proved.aggregate, D).aggregate
         word = sum(int(x) << p.sum_bits * k for k, x in enumerate(carried.total[: p.group]))
         assert word == genuine.words(p, 0)[0]
         reason = rf"sum\[0\] = {carried.total[0]} is not in \[0, 2\^{p.sum_bits}\)"
@@ -686,14 +695,30 @@ class TestAggregateFile:
         ("name", "change", "reason"),
         [
             ("sum", lambda s: -s, "is not in [0, 2^"),
-            ("sum", lambda s: s[:-1], f"expected shape ({D},), found ({D - 1},)"),
-            ("sum", lambda s: s.astype(np.float64), "sum: expected int64, found float64"),
             ("salt", lambda s: s ^ 1, "is not what A commits to"),
             ("salt", np.full(32, 255, np.uint8), "the salt is not a canonical field element"),
             ("count", np.int64(N), f"counts {N} accepted clients, the proof {N - 1}"),
             ("bits", np.int64(8), "bits: expected the round's 12, found 8"),
             ("clip", np.float64(8), "clip: expected the round's 4.0, found 8.0"),
             ("layout", np.frombuffer(b'[["w", [7], "float32"]]', np.uint8), f"expected tensors of {D} values"),
+        ],
+    )
+    def test_not_of_the_round(
+        self,
+        malicious: Example,
+        toolchain: Toolchain,
+        rewritten: Callable[..., Path],
+        name: str,
+        change: Any,
+        reason: str,
+    ) -> None:
+        rejected(malicious.bundle, toolchain, reason, aggregate=rewritten(**{name: change}))
+
+    @pytest.mark.parametrize(
+        ("name", "change", "reason"),
+        [
+            ("sum", lambda s: s[:-1], f"expected shape ({D},), found ({D - 1},)"),
+            ("sum", lambda s: s.astype(np.float64), "sum: expected int64, found float64"),
             ("layout", np.frombuffer(b'[["w", [-60], "float32"]]', np.uint8), "layout: expected tensors"),
             ("layout", np.frombuffer(b"[[", np.uint8), "layout: "),
             (
@@ -709,7 +734,7 @@ class TestAggregateFile:
             ("more", np.zeros(3), "expected arrays bits, clip, count, layout, salt, sum"),
         ],
     )
-    def test_anything_else(
+    def test_not_an_aggregate(
         self,
         malicious: Example,
         toolchain: Toolchain,
@@ -718,7 +743,10 @@ class TestAggregateFile:
         change: Any,
         reason: str,
     ) -> None:
-        rejected(malicious.bundle, toolchain, reason, aggregate=rewritten(**{name: change}))
+        """It refutes nothing: nothing in it could be compared."""
+        path = rewritten(**{name: change})
+        with pytest.raises(InputError, match=re.escape(f"{path}: ") + ".*" + re.escape(reason)):
+            verify(malicious.bundle, toolchain, aggregate=path)
 
     def test_of_one_accepted_client(self, toolchain: Toolchain, crs: Path, tmp_path: Path) -> None:
         """Then it is that client's update, and only its salt keeps A from telling so."""
@@ -727,7 +755,7 @@ class TestAggregateFile:
         material = material_of(home, toolchain)
         proved = prove(material, tmp_path / "bundle", toolchain)
         [only] = proved.accepted
-        found = load_aggregate(proved.aggregate, proved.round)
+        found = load_aggregate(proved.aggregate, D)
         assert found.count == 1
         assert found.aggregate.total.tolist() == circuit_values(material.openings[only].q, B).tolist()
         assert verify(proved.bundle, toolchain, aggregate=proved.aggregate).ok
@@ -744,7 +772,12 @@ class TestAggregateFile:
     @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"hello"])
     def test_damaged(self, malicious: Example, toolchain: Toolchain, tmp_path: Path, data: bytes) -> None:
         (tmp_path / "a.npz").write_bytes(data)
-        rejected(malicious.bundle, toolchain, "not an aggregate that can be read", aggregate=tmp_path / "a.npz")
+        with pytest.raises(InputError, match=r"a\.npz: not an aggregate that can be read"):
+            verify(malicious.bundle, toolchain, aggregate=tmp_path / "a.npz")
+
+    def test_missing(self, malicious: Example, toolchain: Toolchain, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"a\.npz: "):
+            verify(malicious.bundle, toolchain, aggregate=tmp_path / "a.npz")
 
 
 # Proving

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from support.tools import CHECKOUT, unavailable
-from zkkrum.errors import ToolFailedError
+from zkkrum.errors import ToolFailedError, ToolMissingError
 from zkkrum.toolchain import Toolchain
 from zkkrum.toolchain.crs import compressed
 
@@ -34,10 +34,14 @@ ELSEWHERE = (
 )
 """Steps that change the image's system; here Node.js and the user are the machine's."""
 
-pytestmark = [
-    pytest.mark.skipif(os.geteuid() != 0, reason="builds as root and runs as nobody"),
-    pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv (util-linux) is missing"),
-]
+
+@pytest.fixture(scope="module", autouse=True)
+def _able() -> None:
+    """Skip what this machine cannot do; fail where it must."""
+    if os.geteuid() != 0:
+        unavailable(ToolMissingError("the container's steps are run by root and used by nobody: run as root"))
+    if shutil.which("setpriv") is None:
+        unavailable(ToolMissingError("setpriv (util-linux) is missing"))
 
 
 def instructions() -> list[tuple[str, str]]:
@@ -97,7 +101,8 @@ def interpreter(image: Image) -> Path:
         )
         if image.run(path, "-c", check).returncode == 0:
             return path
-    pytest.skip(f"no Python >= 3.10 with venv that other users can run: {', '.join(looked)}")
+    missing = f"no Python >= 3.10 with venv that other users can run: {', '.join(looked)}"
+    unavailable(ToolMissingError(missing, "install one with its venv (on Debian: python3-venv)"))
 
 
 @pytest.fixture(scope="module")

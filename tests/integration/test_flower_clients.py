@@ -254,7 +254,7 @@ def declared(content: RecordDict) -> None:
         (changed_file("proof"), "round 2: its proof is refuted: proof: its hash"),
         (changed_file("manifest.json"), "round 2: "),
         (another_sum, "round 2: its proof is refuted: aggregate: aggregate.npz is not what A commits to"),
-        (without_file("aggregate.npz"), "round 2: its proof is refuted: aggregate: "),
+        (without_file("aggregate.npz"), "round 2: aggregate.npz: "),
         (without_file("proof"), "round 2: its proof is refuted: proof: No such file"),
         (without_file("manifest.json"), "round 2: not a bundle"),
         (outside, "round 2: message: '../proof' is not a file of a bundle"),

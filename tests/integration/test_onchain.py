@@ -147,7 +147,7 @@ def test_the_logged_aggregate_is_that_of_the_bundle(flagged: Case, toolchain: To
     """Whoever has (S, σ) and the log can check the model."""
     [*_, last] = flagged.rounds.prove(flagged.told.calls(2))
     [(_, event)] = flagged.rounds.contract.events(last)
-    found = load_aggregate(aggregate_path(flagged.bundle), flagged.round)
+    found = load_aggregate(aggregate_path(flagged.bundle), flagged.round.params.d)
     assert found.aggregate.commitment(flagged.round, toolchain.bb.hash_many) == event["aggregate"]
 
 

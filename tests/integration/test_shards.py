@@ -127,7 +127,7 @@ class TestHonest:
         one = prove(material, tmp_path / "one", toolchain)
         assert Form.of(one.round.params) is Form.ROUND
         assert one.verification.verdict == sharded.proved.verification.verdict
-        sums = [load_aggregate(p.aggregate, p.round).aggregate.total.tolist() for p in (one, sharded.proved)]
+        sums = [load_aggregate(p.aggregate, p.round.params.d).aggregate.total.tolist() for p in (one, sharded.proved)]
         assert sums[0] == sums[1]
 
     def test_aggregate(self, sharded: Example, other: Example, toolchain: Toolchain) -> None:

@@ -275,18 +275,18 @@ def test_claims_are_marked(one: Example, tmp_path: Path, toolchain: Toolchain) -
     path = forged(one.bundle, tmp_path / "bundle", edit)
     checked = verify(path, toolchain)
     assert checked.ok
-    assert checked.claims["gates"] == {"vk": 7}
+    assert checked.claims["circuits"]["vk"]["gates"] == 7
     found = json.loads(cli("verify", path, "--json").stdout)
     assert found["claims"]["commitments_by"] == "server"
     assert found["claims"]["seconds"] == {"prove": 0.001}
     assert found["claims"]["versions"]["zkkrum"] == "99"
-    assert not {"commitments_by", "seconds", "gates", "zkkrum"} & found.keys()
+    assert not {"commitments_by", "seconds", "circuits", "zkkrum"} & found.keys()
     shown = cli("inspect", path).output
     for part in ("by the server", "0.001 s of prove", "zkkrum 99", "7 gates of vk"):
         (line,) = [line for line in shown.splitlines() if part in line]
         assert line.startswith("unverified ")
     unverified = json.loads(cli("inspect", path, "--json").stdout)["unverified"]
-    assert unverified == ["commitments_by", "gates", "seconds", "versions"]
+    assert unverified == ["circuits", "commitments_by", "seconds", "versions"]
     cli("report", path, "-o", tmp_path / "page.html")
     assert "nothing can verify it" in (tmp_path / "page.html").read_text()
 

@@ -226,7 +226,7 @@ CASES = [
     Case("field missing", _remove("verdict", "selected"), "manifest: verdict.selected: Field required"),
     Case("field too many", _claim("round", "parameters", "q", value=1), "Extra inputs are not permitted"),
     Case("wrong type", _claim("verdict", "malicious", value=1), "verdict.malicious: Input should be a valid boolean"),
-    Case("unknown format", _claim("format", value="zkkrum-bundle-3"), "format: Input should be 'zkkrum-bundle-2'"),
+    Case("unknown format", _claim("format", value="zkkrum-bundle-x"), "format: Input should be 'zkkrum-bundle-2'"),
     Case("other form", _claim("form", value="sharded"), "manifest: form: d = 60 in chunks of 63 makes 1"),
     Case("file too many", _claim("files", "vk.shard", value=""), "vk.shard is not a file of this form", fix=False),
     Case("file unlisted", _remove("files", "vk"), "manifest: vk is missing", fix=False),

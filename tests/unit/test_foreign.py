@@ -112,7 +112,8 @@ def read_every(home: RoundDirectory, name: str) -> object:
     if "updates" in name:
         return home.load_updates(round.roster, round.params.d)
     if name == "aggregate.npz":
-        return load_aggregate(path, round)
+        load_aggregate(path, round.params.d).check(round, name)
+        return None
     if name == "truth.json":
         return read_truth(home)
     if MANIFEST in name:
@@ -328,7 +329,7 @@ def test_a_layout_numpy_could_not_hold_is_refused(made: RoundDirectory, tmp_path
         arrays = {name: file[name] for name in file}
     np.savez(tmp_path / "a.npz", **{**arrays, "layout": np.frombuffer(layout, np.uint8)})
     with pytest.raises(InputError, match="layout: "):
-        load_aggregate(tmp_path / "a.npz", load_round(made.round_file))
+        load_aggregate(tmp_path / "a.npz", load_round(made.round_file).params.d)
 
 
 # Texts

@@ -128,7 +128,7 @@ def test_why_a_client_is_flagged_stands_in_its_row_and_is_drawn(tmp_path: Path) 
         for part in (client, score, threshold, f"{100 * reason.excess:+.1f} %"):
             assert part in words
         above = "above" if reason.flagged else "not above"
-        assert f"{client}: score {score}, {above} the threshold {threshold}" in words  # the picture's title
+        assert f"{client!r}: score {score}, {above} the threshold {threshold}" in words  # the picture's title
         assert row.count('class="threshold"') == 1  # one line: the one in force
         places = re.search(r'x1="([\d.]+)%" x2="([\d.]+)%" y1="50%"', row)
         assert places
@@ -294,8 +294,8 @@ def test_the_page_of_a_run() -> None:
     assert "round 3 (void), round 4 (unproved)" in page.text
     assert "unproved: no <time>" in page.text
     assert "50.0 % after round 1, 87.5 % after round 7" in page.text
-    assert "<script>alert(1): flagged in round 2, 5" in page.text
-    assert "alice: never flagged" in page.text
+    assert "'<script>alert(1)': flagged in round 2, 5" in page.text
+    assert "'alice': never flagged" in page.text
     assert "2 of 5" in page.text
     for k in range(1, 8):
         assert f'id="round-{k}"' in text

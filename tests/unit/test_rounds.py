@@ -15,7 +15,14 @@ from zkkrum.proof.material import load
 from zkkrum.protocol.field import to_hex
 from zkkrum.protocol.params import Params, Round
 from zkkrum.protocol.poseidon2 import hash_many
-from zkkrum.rounds.directory import RoundDirectory, Truth, load_commitments, save_committed
+from zkkrum.rounds.directory import (
+    RoundDirectory,
+    Truth,
+    clients_of_updates,
+    load_commitments,
+    read_commitments,
+    save_committed,
+)
 from zkkrum.rounds.parties import Terms
 from zkkrum.rounds.roundfile import load_round, save_round
 
@@ -102,6 +109,15 @@ def test_missing_and_extra_commitments_are_named(directory: RoundDirectory) -> N
     (directory.commitments / "client-03.json").unlink()
     with pytest.raises(InputError, match="nothing from client 'client-03'"):
         load_commitments(directory.commitments, round)
+
+
+def test_hidden_files_are_nobodys(directory: RoundDirectory) -> None:
+    """macOS leaves one beside each file of a zip archive; no client id begins with a dot."""
+    for path in (directory.commitments / "._client-00.json", directory.updates / "._client-00.npy"):
+        path.write_bytes(b"\x00\x05\x16\x07")
+    roster = load_round(directory.round_file).roster
+    assert len(read_commitments(directory.commitments, roster)) == len(roster)
+    assert clients_of_updates(directory.updates) == roster
 
 
 def test_a_missing_opening_voids_the_round(directory: RoundDirectory) -> None:

@@ -59,7 +59,7 @@ const OPERATIONS: Record<string, (request: any) => unknown> = {
   /** A, from an aggregate.npz. */
   async aggregate({ toml, npz }) {
     const round = await loadRound(named('round.toml', toml));
-    const found = await loadAggregate(named('aggregate.npz', npz), round);
+    const found = await loadAggregate(named('aggregate.npz', npz), round.params.d);
     return hexOf(await commitmentOf(found, round, (words) => bb.hash(words)));
   },
   text: ({ text }: { text: string }) => [repr(text), ascii(text), isPrintable(text)],

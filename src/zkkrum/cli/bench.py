@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import tempfile
 from pathlib import Path
 
 import click
@@ -29,7 +28,7 @@ from zkkrum.cli.console import (
     tell,
 )
 from zkkrum.errors import ToolMissingError
-from zkkrum.files import refuse_full, write_whole
+from zkkrum.files import ScratchFolder, refuse_full, write_whole
 from zkkrum.protocol.params import BITS, Score
 from zkkrum.toolchain import Toolchain
 
@@ -65,7 +64,7 @@ def bench(
         shapes = tuple(benchmark.Shape(n, d, b) for n, d, b in grid)
     refuse_full(out)
     found = []
-    with Toolchain.find(notify=say) as tools, tempfile.TemporaryDirectory() as scratch, progress_bar() as progress:
+    with Toolchain.find(notify=say) as tools, ScratchFolder() as scratch, progress_bar() as progress:
         for k, shape in enumerate(shapes):
             if not shape.original:
                 say_fallback(benchmark.round_of(shape).params)

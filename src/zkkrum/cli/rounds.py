@@ -699,7 +699,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     """Show what BUNDLE claims, a name and a value a line: verdict, parameters, commitments, public inputs.
 
     Nothing is checked: `zkkrum verify` does that. What it cannot check is marked "unverified": who committed, times,
-    gates and versions are the maker's own word.
+    circuits and versions are the maker's own word.
     """
     try:
         manifest = read_manifest(bundle)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from zkkrum.evm.evidence import verified_evidence
 from zkkrum.evm.gas import batch_size
 from zkkrum.evm.rounds import Rounds
 from zkkrum.evm.transactions import Call, Evidence
+from zkkrum.files import ScratchFolder
 from zkkrum.learning.attacks import attacked_round, honest_updates
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
@@ -132,7 +132,7 @@ class Stage:
 
     def evidence(self, material: Material, tools: Toolchain, out: Path | None = None, **options: object) -> Evidence:
         """Prove material; the bundle is kept where ``out`` says."""
-        with tempfile.TemporaryDirectory(prefix="zkkrum-") as scratch:
+        with ScratchFolder() as scratch:
             folder = out or Path(scratch) / "bundle"
             prove(material, folder, tools, ProveOptions(**options))  # type: ignore[arg-type]
             return verified_evidence(folder, tools)

@@ -5,7 +5,6 @@ Must not know Flower's apps, nor how rounds are proved.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +14,7 @@ from flwr.app import ConfigRecord
 from numpy.typing import NDArray
 
 from zkkrum.errors import InputError, ZkkrumError
+from zkkrum.files import ScratchFolder
 from zkkrum.flower.messages import unpack_step
 from zkkrum.proof.bundle import read_manifest
 from zkkrum.proof.model import apply_aggregate
@@ -83,17 +83,18 @@ def follow(
 
 def _step(model: Tensors, record: ConfigRecord, check: Check, tools: Toolchain) -> dict[str, NDArray[Any]] | None:
     """Return the model after a verified round, or None where the round claims to start from another one."""
-    with tempfile.TemporaryDirectory(prefix="zkkrum-") as scratch:
+    with ScratchFolder() as scratch:
         bundle, aggregate = unpack_step(record, Path(scratch))
         try:
             manifest = read_manifest(bundle)
+            if manifest.round.subject != hex_of(subject_of(model)):
+                return None
+            found = verify(bundle, tools, aggregate=aggregate)
         except ValueError as error:
             raise InputError(f"manifest: {error}") from error
         except InputError as error:
-            raise InputError(error.message.removeprefix(f"{bundle}: "), error.hint) from error
-        if manifest.round.subject != hex_of(subject_of(model)):
-            return None
-        found = verify(bundle, tools, aggregate=aggregate)
+            said = error.message.removeprefix(f"{bundle}: ").replace(f"{scratch}/", "")
+            raise InputError(said, error.hint) from error
         if not found.ok:
             raise InputError(f"its proof is refuted: {found.reason.replace(f'{scratch}/', '')}")
         if reason := check(found, {entry.client: entry.commitment for entry in manifest.commitments}):

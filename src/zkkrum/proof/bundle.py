@@ -10,6 +10,7 @@ A bundle is a folder with ``manifest.json``, ``proof``, ``public_inputs`` and ``
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from zkkrum.toolchain import PAIR
 from zkkrum.version import __version__
 
 FORMAT = "zkkrum-bundle-2"
+_FORMAT = re.compile(r"zkkrum-bundle-([1-9][0-9]{0,3})")
 
 FILE_BYTES_MAX = 64 * 2**20
 """No file of a bundle, or of what is made from one, is larger; `zkkrum.proof.verify` knows their sizes exactly."""
@@ -92,11 +94,11 @@ class Manifest(Strict):
 
     @property
     def unverified(self) -> dict[str, Any]:
-        """What nothing can verify: the maker's own word on who committed, times, gates and versions."""
+        """What nothing verifies: the maker's own word on who committed, times, circuits and versions."""
         return {
             "commitments_by": self.commitments_by,
             "seconds": self.seconds,
-            "gates": {name: circuit.gates for name, circuit in self.circuits.items()},
+            "circuits": {name: circuit.model_dump() for name, circuit in self.circuits.items()},
             "versions": {"zkkrum": self.zkkrum, "noir": self.noir, "bb": self.bb},
         }
 
@@ -176,7 +178,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     InputError
-        If there is none, or it is that of an older protocol.
+        If there is none, or it is that of an older or newer protocol.
     ValueError
         If it is not a manifest, with what is wrong.
     """
@@ -185,18 +187,27 @@ def read_manifest(path: Path) -> Manifest:
         data = read_file(path / MANIFEST, most)
     except OSError as error:
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
-    if _format(data) == "zkkrum-bundle-1":
+    found = _protocol_of(data)
+    if found == 1:
         raise InputError(
             f"{path}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies "
             f"protocol 2 ({FORMAT})",
             "verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity",
         )
+    if found and found > 2:
+        raise InputError(
+            f"{path}: a bundle of protocol {found}, newer than this zkkrum ({__version__}), which verifies protocol 2 "
+            f"({FORMAT})",
+            "verify it with a newer zkkrum: this says nothing about its validity",
+        )
     return parse_model(Manifest, data)
 
 
-def _format(data: bytes) -> object:
+def _protocol_of(data: bytes) -> int | None:
+    """Return the protocol's version that a manifest names; None where it names none."""
     try:
         found = parse_json(data)
     except ValueError:
         return None
-    return found.get("format") if isinstance(found, dict) else None
+    match = _FORMAT.fullmatch(str(found.get("format"))) if isinstance(found, dict) else None
+    return int(match[1]) if match else None

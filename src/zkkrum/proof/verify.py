@@ -62,7 +62,7 @@ class Verification:
     commitments, round_file, aggregate_file
         The outside sources that were compared; without the first two, the bundle is only consistent with itself.
     claims
-        What the bundle says of itself and nothing can verify: who committed, times, gates, versions.
+        What the bundle says of itself and nothing verifies: who committed, times, circuits, versions.
     opened
         The aggregate's file, where one was given and is what A commits to; without it nothing is known of any model.
         Its layout is the sender's word: what binds tensors is the round's subject.
@@ -146,7 +146,8 @@ def verify(
     Raises
     ------
     InputError
-        If the bundle's folder, ``commitments`` or ``round_file`` cannot be read, or the bundle is of another protocol.
+        If the bundle's folder, ``commitments``, ``round_file`` or ``aggregate`` cannot be read, or the bundle is of
+        another protocol.
     ReferenceStringError
         If the key must be rebuilt and there are no points for it.
     """
@@ -414,8 +415,9 @@ def _check_proofs(
 
 def _open_aggregate(claim: _Claim, path: Path, tools: Toolchain) -> AggregateFile:
     """Read and check an aggregate's file against what was proved: the range of S, then A, then how many it sums."""
+    found = load_aggregate(path, claim.round.params.d)
     try:
-        found = load_aggregate(path, claim.round)
+        found.check(claim.round, str(path))
     except InputError as error:
         raise _Rejected(f"aggregate: {error.message}") from error
     if found.aggregate.commitment(claim.round, tools.bb.hash_many) != claim.aggregate:

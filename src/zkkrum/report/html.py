@@ -32,6 +32,7 @@ def _environment() -> Environment:
         finalize=_visible,
     )
     made.filters["hex"] = hex_of
+    made.filters["quoted"] = repr
     made.globals["version"] = __version__
     return made
 

@@ -60,6 +60,17 @@ class AggregateFile:
     clip: float
     layout: Layout
 
+    def check(self, round: Round, who: str) -> None:
+        """Raise `InputError` naming ``who``, and the array and index, unless all values are such as this round has."""
+        p = round.params
+        self.aggregate.check(p, who)
+        for name, ours, theirs in (("bits", self.b, p.b), ("clip", self.clip, round.clip)):
+            if ours != theirs:
+                raise InputError(f"{who}: {name}: expected the round's {theirs}, found {ours}")
+        sizes = [math.prod(spec.shape) for spec in self.layout]
+        if self.layout and sum(sizes) != p.d:
+            raise InputError(f"{who}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
+
     def save(self, path: Path) -> None:
         """Write the file, readable by its owner alone, whole or not at all."""
         layout = json.dumps([[spec.name, spec.shape, spec.dtype] for spec in self.layout]).encode()
@@ -74,20 +85,19 @@ class AggregateFile:
         write_archive(path, {name: np.asarray(value) for name, value in arrays.items()}, MODE)
 
 
-def load_aggregate(path: Path, round: Round) -> AggregateFile:
-    """Read an ``aggregate.npz`` for a round; the range of S and the canonical σ are checked.
+def load_aggregate(path: Path, d: int) -> AggregateFile:
+    """Read an ``aggregate.npz`` of d values; `AggregateFile.check` says whether they can be those of a round.
 
     Raises
     ------
     InputError
-        Naming file, array and index, if it is damaged or does not fit the round's parameters.
+        Naming file and array, if it cannot be read as one.
     """
-    p = round.params
     arrays = read_archive(
         path,
         "an aggregate",
         {
-            "sum": Expected(("int64",), (p.d,)),
+            "sum": Expected(("int64",), (d,)),
             "salt": Expected(("uint8",), (32,)),
             "count": Expected(("int64",)),
             "bits": Expected(("int64",)),
@@ -95,21 +105,13 @@ def load_aggregate(path: Path, round: Round) -> AggregateFile:
             "layout": Expected(("uint8",), None, LAYOUT_BYTES_MAX),
         },
     )
-    found = AggregateFile(
+    return AggregateFile(
         Aggregate(arrays["sum"], secret_of(arrays["salt"])),
         int(arrays["count"]),
         int(arrays["bits"]),
         float(arrays["clip"]),
         _layout(path, arrays["layout"].tobytes()),
     )
-    found.aggregate.check(p, str(path))
-    for name, ours, theirs in (("bits", found.b, p.b), ("clip", found.clip, round.clip)):
-        if ours != theirs:
-            raise InputError(f"{path}: {name}: expected the round's {theirs}, found {ours}")
-    sizes = [math.prod(spec.shape) for spec in found.layout]
-    if found.layout and sum(sizes) != p.d:
-        raise InputError(f"{path}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
-    return found
 
 
 def _layout(path: Path, data: bytes) -> Layout:

@@ -140,10 +140,15 @@ def save_committed(
 
 def clients_of_updates(folder: Path) -> tuple[str, ...]:
     """Return the clients that a folder of updates names, in ascending order."""
-    names = sorted(path.stem for path in folder.iterdir() if path.suffix in SUFFIXES)
+    names = sorted(path.stem for path in _visible(folder) if path.suffix in SUFFIXES)
     if not names:
         raise InputError(f"{folder}: expected updates ({', '.join(SUFFIXES)}), found none")
     return tuple(names)
+
+
+def _visible(folder: Path) -> list[Path]:
+    """List a folder without what file managers and operating systems leave there; no id begins with a dot."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _one_file_a_client(folder: Path, suffixes: Sequence[str], roster: Sequence[str]) -> dict[str, Path]:
@@ -151,9 +156,7 @@ def _one_file_a_client(folder: Path, suffixes: Sequence[str], roster: Sequence[s
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
+    for path in _visible(folder):
         if path.suffix not in suffixes:
             raise InputError(f"{path}: expected only files {', '.join(suffixes)} here")
         if path.stem in found:
@@ -207,7 +210,7 @@ def read_commitments(folder: Path, roster: Sequence[str]) -> list[tuple[bytes, b
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     found: dict[str, tuple[Path, bytes, bytes]] = {}
-    paths = sorted(folder.glob("*.json"))
+    paths = [path for path in _visible(folder) if path.suffix == ".json"]
     if len(paths) > 2 * len(roster):
         raise InputError(f"{folder}: expected {len(roster)} commitments, found {len(paths)} files")
     for path in paths:

@@ -21,18 +21,21 @@ const DTYPES = ['float16', 'bfloat16', 'float32', 'float64'];
 /** Poseidon2 of words. */
 export type Hash = (words: readonly Bytes[]) => Promise<Bytes>;
 
-/** The contents of an `aggregate.npz`, checked against a round's parameters. */
+/** The contents of an `aggregate.npz`. */
 export interface AggregateFile {
-  total: Int32Array;
+  total: BigInt64Array;
   salt: bigint;
   count: bigint;
+  bits: bigint;
+  clip: number;
+  /** Those of the tensors in its layout. */
+  sizes: bigint[];
 }
 
-/** Read an `aggregate.npz` for a round; the range of S and the canonical σ are checked. */
-export async function loadAggregate(file: Named, round: Round): Promise<AggregateFile> {
-  const p = round.params;
+/** Read an `aggregate.npz` of d values; `checkAggregate` says whether they can be those of a round. */
+export async function loadAggregate(file: Named, d: number): Promise<AggregateFile> {
   const arrays = await readArchive(file, 'an aggregate', {
-    sum: { dtype: 'int64', shape: [p.d] },
+    sum: { dtype: 'int64', shape: [d] },
     salt: { dtype: 'uint8', shape: [32] },
     count: { dtype: 'int64', shape: [] },
     bits: { dtype: 'int64', shape: [] },
@@ -40,37 +43,39 @@ export async function loadAggregate(file: Named, round: Round): Promise<Aggregat
     layout: { dtype: 'uint8', sizeMax: LAYOUT_BYTES_MAX },
   });
   const { sum, salt, count, bits, clip, layout } = arrays;
-  const sizes = layoutSizes(file.name, new Uint8Array(layout.data.buffer));
-  const found: AggregateFile = {
-    total: new Int32Array(p.d),
+  const total = new BigInt64Array(d);
+  for (let k = 0; k < d; k++) total[k] = sum.data.getBigInt64(8 * k, sum.little);
+  return {
+    total,
     salt: fromWord(new Uint8Array(salt.data.buffer)),
     count: count.data.getBigInt64(0, count.little),
+    bits: bits.data.getBigInt64(0, bits.little),
+    clip: clip.data.getFloat64(0, clip.little),
+    sizes: layoutSizes(file.name, new Uint8Array(layout.data.buffer)),
   };
+}
+
+/** Throw `InputError` naming `who`, and the array and index, unless all values are such as this round has. */
+export function checkAggregate(found: AggregateFile, round: Round, who: string): void {
+  const p = round.params;
   const limit = 1n << BigInt(p.sumBits);
-  for (let k = 0; k < p.d; k++) {
-    const value = sum.data.getBigInt64(8 * k, sum.little);
-    if (value < 0n || value >= limit) {
-      throw new InputError(
-        `${file.name}: sum[${k}] = ${value} is not in [0, 2^${p.sumBits}), ` +
-          `as a sum of at most n = ${p.n} values of ${p.b} bits is`,
-      );
-    }
-    found.total[k] = Number(value);
-  }
-  if (found.salt >= P) throw new InputError(`${file.name}: the salt is not a canonical field element`);
-  const ownBits = bits.data.getBigInt64(0, bits.little);
-  if (ownBits !== BigInt(p.b)) throw new InputError(`${file.name}: bits: expected the round's ${p.b}, found ${ownBits}`);
-  const ownClip = clip.data.getFloat64(0, clip.little);
-  if (ownClip !== round.clip) {
+  const bad = found.total.findIndex((value) => value < 0n || value >= limit);
+  if (bad >= 0) {
     throw new InputError(
-      `${file.name}: clip: expected the round's ${floatRepr(round.clip)}, found ${floatRepr(ownClip)}`,
+      `${who}: sum[${bad}] = ${found.total[bad]} is not in [0, 2^${p.sumBits}), ` +
+        `as a sum of at most n = ${p.n} values of ${p.b} bits is`,
     );
   }
-  const values = sizes.reduce((a, b) => a + b, 0n);
-  if (sizes.length && values !== BigInt(p.d)) {
-    throw new InputError(`${file.name}: layout: expected tensors of ${p.d} values (d) in all, found ${values}`);
+  if (found.salt >= P) throw new InputError(`${who}: the salt is not a canonical field element`);
+  if (found.bits !== BigInt(p.b)) throw new InputError(`${who}: bits: expected the round's ${p.b}, found ${found.bits}`);
+  if (found.clip !== round.clip) {
+    const [ours, theirs] = [floatRepr(found.clip), floatRepr(round.clip)];
+    throw new InputError(`${who}: clip: expected the round's ${theirs}, found ${ours}`);
   }
-  return found;
+  const values = found.sizes.reduce((a, b) => a + b, 0n);
+  if (found.sizes.length && values !== BigInt(p.d)) {
+    throw new InputError(`${who}: layout: expected tensors of ${p.d} values (d) in all, found ${values}`);
+  }
 }
 
 /** The sizes of the tensors that a layout lists. */
@@ -113,12 +118,13 @@ const tensor = (value: Json, where: readonly string[]) => {
   };
 };
 
-/** A: the commitment chain of "client n". */
+/** A: the commitment chain of "client n"; of values in range, which pack. */
 export async function commitmentOf(found: AggregateFile, round: Round, hash: Hash): Promise<Bytes> {
   const p = round.params;
+  const total = Int32Array.from(found.total, Number);
   const leaves: bigint[] = [];
   for (let t = 0; t < p.chunks; t++) {
-    const values = found.total.subarray(t * p.chunk, t * p.chunk + p.chunkSize(t));
+    const values = total.subarray(t * p.chunk, t * p.chunk + p.chunkSize(t));
     const salt = await hash([toWord(found.salt), toWord(t)]);
     leaves.push(fromWord(await hash([...packWords(values, p.sumBits), salt])));
   }

@@ -6,7 +6,7 @@ import { InputError } from './errors';
 import { type Bytes } from './field';
 import { type Entry, type Folder } from './folder';
 import { MANIFEST } from './form';
-import { type Json, InvalidJson, parseJson } from './json';
+import { InvalidJson, parseJson } from './json';
 import { roundFile } from './roundfile';
 import { type Read, integer, listOf, mapOf, model, oneOf, strictNumber, text, truth, validate } from './schema';
 import { grouped } from './text';
@@ -63,20 +63,30 @@ export async function readManifest(folder: Folder): Promise<Manifest> {
     if (error instanceof Unreadable) throw new InputError(`${folder.name}: not a bundle: ${MANIFEST}: ${error.message}`);
     throw error;
   }
-  if (formatOf(data) === 'zkkrum-bundle-1') {
+  const protocol = protocolOf(data);
+  if (protocol === 1) {
     throw new InputError(
       `${folder.name}: a bundle of protocol 1, which proves the verdict but not the aggregate; this zkkrum verifies ` +
         `protocol 2 (${FORMAT})`,
       'verify it with zkkrum 0.1, or have the round proved again: this says nothing about its validity',
     );
   }
+  if (protocol && protocol > 2) {
+    throw new InputError(
+      `${folder.name}: a bundle of protocol ${protocol}, newer than this page, which verifies protocol 2 (${FORMAT})`,
+      'verify it with a newer zkkrum: this says nothing about its validity',
+    );
+  }
   return validate(manifest, data);
 }
 
-function formatOf(data: Bytes): Json | undefined {
+/** The protocol's version that a manifest names; nothing where it names none. */
+function protocolOf(data: Bytes): number | undefined {
   try {
     const { value, complaint } = parseJson(data);
-    return value instanceof Map && !complaint ? value.get('format') : undefined;
+    const format = value instanceof Map && !complaint ? value.get('format') : undefined;
+    const match = typeof format === 'string' ? /^zkkrum-bundle-([1-9][0-9]{0,3})$/.exec(format) : null;
+    return match ? Number(match[1]) : undefined;
   } catch (error) {
     if (error instanceof InvalidJson) return undefined;
     throw error;

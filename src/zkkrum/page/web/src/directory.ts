@@ -22,7 +22,7 @@ export interface Published {
 export async function readCommitments(folder: Folder, roster: readonly string[]): Promise<Published[]> {
   const found = new Map<string, Published & { path: string }>();
   for (const path of [...folder.entries.keys()].sort(compare)) {
-    if (path.includes('/') || !path.endsWith('.json')) continue;
+    if (path.startsWith('.') || path.includes('/') || !path.endsWith('.json')) continue;
     const data = await folder.entries.get(path)!.read();
     let file;
     let published;

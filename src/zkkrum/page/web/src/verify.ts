@@ -3,7 +3,7 @@
  * `zkkrum.proof.verify`, whose reasons are its reasons. Must not know the page.
  */
 
-import { type AggregateFile, commitmentOf, loadAggregate } from './aggregate';
+import { checkAggregate, commitmentOf, loadAggregate } from './aggregate';
 import { type Bb } from './bb';
 import { type Manifest, Unreadable, look, readManifest } from './bundle';
 import { chain, statement } from './commitment';
@@ -94,7 +94,7 @@ export async function verify(
     await checkWords(claimed, claim, data, tools);
     await checkKeys(claim.round, data, tools, progress);
     await checkProofs(bundle, claimed, claim.round, data, tools, progress);
-    if (outside.aggregate) await checkAggregate(claim, outside.aggregate, tools);
+    if (outside.aggregate) await openAggregate(claim, outside.aggregate, tools);
     return {
       ok: true,
       statement: sentence(claim.round, claim.verdict, claim.aggregate),
@@ -383,11 +383,11 @@ async function checkProofs(
   await progress('proofs', work.length, work.length);
 }
 
-/** Check an aggregate's file against what was proved: the range of S, then A, then how many it sums. */
-async function checkAggregate(claim: Claim, file: Named, tools: Tools): Promise<void> {
-  let found: AggregateFile;
+/** Read and check an aggregate's file against what was proved: the range of S, then A, then how many it sums. */
+async function openAggregate(claim: Claim, file: Named, tools: Tools): Promise<void> {
+  const found = await loadAggregate(file, claim.round.params.d);
   try {
-    found = await loadAggregate(file, claim.round);
+    checkAggregate(found, claim.round, file.name);
   } catch (error) {
     if (error instanceof InputError) throw new Rejected(`aggregate: ${error.message}`);
     throw error;
