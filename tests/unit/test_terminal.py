@@ -164,7 +164,7 @@ class TestJson:
         def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("zkkrum.cli.rounds.forecasts.estimate", broken)
+        monkeypatch.setattr("zkkrum.cli.prove.forecasts.estimate", broken)
         result = run("estimate", "-n", 5, "-d", 5, "--json")
         assert json.loads(result.stdout)["error"]["kind"] == "ZeroDivisionError"
         assert result.exit_code == 70
@@ -216,9 +216,9 @@ class TestManner:
             raise KeyboardInterrupt
 
         for command, target, words in (
-            ("prove", "zkkrum.cli.rounds.Toolchain.find", ["prove", str(tmp_path)]),
+            ("prove", "zkkrum.cli.prove.Toolchain.find", ["prove", str(tmp_path)]),
             ("setup", "zkkrum.cli.tools.Toolchain.find", ["setup"]),
-            ("verify", "zkkrum.cli.rounds.Toolchain.find", ["verify", str(tmp_path)]),
+            ("verify", "zkkrum.cli.verify.Toolchain.find", ["verify", str(tmp_path)]),
         ):
             monkeypatch.setattr(target, interrupted)
             result = run(*words)
@@ -276,5 +276,5 @@ def test_errors_of_other_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
         def broken(*_: object, error: BaseException = error) -> None:
             raise error
 
-        monkeypatch.setattr("zkkrum.cli.rounds.forecasts.estimate", broken)
+        monkeypatch.setattr("zkkrum.cli.prove.forecasts.estimate", broken)
         assert run("estimate", "-n", 5, "-d", 5).exit_code == code

@@ -32,14 +32,14 @@ from zkkrum.errors import (
 from zkkrum.version import __version__
 
 GROUPS = {
-    "The operator, who opens a round": {"open": "rounds", "estimate": "rounds", "calibrate": "learning"},
+    "The operator, who opens a round": {"open": "rounds", "estimate": "prove", "calibrate": "learning"},
     "A client": {"commit": "rounds"},
-    "The server, which proves": {"prove": "rounds", "report": "report"},
+    "The server, which proves": {"prove": "prove", "report": "report"},
     "Anybody": {
-        "verify": "rounds",
+        "verify": "verify",
         "aggregate": "runs",
         "audit": "runs",
-        "inspect": "rounds",
+        "inspect": "verify",
         "page": "page",
     },
     "On chain": {"export": "chain", "onchain-demo": "chain"},

@@ -26,7 +26,8 @@ from zkkrum.cli.console import (
     table_of,
     tell,
 )
-from zkkrum.cli.rounds import ATTACK_HELP, TERMS, terms_options
+from zkkrum.cli.rounds import ATTACK_HELP
+from zkkrum.cli.terms import TERMS, terms_options
 from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting

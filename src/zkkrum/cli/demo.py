@@ -15,8 +15,9 @@ import click
 import numpy as np
 
 from zkkrum.cli.console import folder, json_option, print_json, progress_bar, say, tell
-from zkkrum.cli.rounds import print_proved, print_verification
+from zkkrum.cli.prove import print_proved
 from zkkrum.cli.runs import print_audit
+from zkkrum.cli.verify import print_verification
 from zkkrum.errors import EXIT_INVALID, InputError, ReferenceStringError
 from zkkrum.files import refuse_full
 from zkkrum.learning import simulate as simulation

@@ -29,7 +29,7 @@ from zkkrum.cli.console import (
     tell,
     tell_labels,
 )
-from zkkrum.cli.rounds import print_verification
+from zkkrum.cli.verify import print_verification
 from zkkrum.errors import EXIT_GAP, EXIT_INVALID, InputError
 from zkkrum.files import write_whole
 from zkkrum.proof.audit import Audit, AuditedRound, State
