@@ -1,6 +1,6 @@
 """The key table: SHA-256 of the verification keys of common shapes, so that verifying them needs no reference string.
 
-    python scripts/key_table.py            write src/zkkrum/keys.json
+    python scripts/key_table.py            write src/zkkrum/proof/keys.json
     python scripts/key_table.py --check    exit 1 if the table is stale or a rebuilt key differs from it
 
 To be written again whenever a circuit changes, a comment included: a table that does not fit the sources is not wrong,

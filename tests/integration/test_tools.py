@@ -350,8 +350,8 @@ def test_killed_provisioning_leaves_nothing_half(toolchain: Toolchain, tmp_path:
     with subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         assert b"installing" in first.stdout.readline()
-        time.sleep(0.7)
-        npm = psutil.Process(first.pid).children(recursive=True)
+        while not (npm := psutil.Process(first.pid).children(recursive=True)):
+            time.sleep(0.01)
         first.kill()
         for child in npm:
             child.kill()

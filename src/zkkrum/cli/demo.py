@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from zkkrum.cli.console import folder, json_option, print_json, progress_bar, say, tell
-from zkkrum.cli.prove import print_proved
+from zkkrum.cli.prove import print_proved, warn
 from zkkrum.cli.runs import print_audit
 from zkkrum.cli.verify import print_verification
 from zkkrum.errors import EXIT_INVALID, InputError, ReferenceStringError
@@ -87,10 +87,9 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
             context.exit(error.exit_code)
         round = step("commit", lambda: simulation.write_round(out, tensors, truth, hash_many, suffix=".npz"))
         home = RoundDirectory(out)
-        done = step(
-            "prove",
-            lambda: prove(load(out, tools.bb.hash_many), out / "bundle", tools, progress=progress),
-        )
+        material = load(out, tools.bb.hash_many)
+        doubts = warn(material)
+        done = step("prove", lambda: prove(material, out / "bundle", tools, progress=progress))
         found = step(
             "verify",
             lambda: verify(
@@ -109,6 +108,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
                 "flagged": [round.roster[i] for i in done.outcome.verdict.flagged],
                 "selected": [round.roster[i] for i in done.outcome.verdict.selected],
                 "byzantine": truth.byzantine,
+                "warnings": doubts,
                 "seconds": seconds,
             }
         )

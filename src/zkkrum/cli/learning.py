@@ -71,7 +71,9 @@ def _write(path: Path | None, content: str | bytes) -> None:
     help="Repeatable.",
 )
 @click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
-@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
+@click.option(
+    "--tolerated", "-f", "f", type=NOT_NEGATIVE, help="Byzantine clients tolerated [default: floor((n-3)/2)]."
+)
 @click.option(
     "--share",
     multiple=True,
@@ -121,7 +123,7 @@ def evaluate(
     clients: tuple[int, ...],
     dimension: tuple[int, ...],
     bits: str,
-    byzantine: int | None,
+    f: int | None,
     share: tuple[float, ...],
     attack: tuple[str, ...],
     strength: float | None,
@@ -153,7 +155,7 @@ def evaluate(
         clip=clip,
         rounds=rounds,
         seed=seed,
-        f=byzantine,
+        f=f,
         strength=strength,
         acceptance=Acceptance(accept),
         m=m,
@@ -223,7 +225,7 @@ def _show_cells(cells: Sequence[evaluation.Cell]) -> None:
     help="Share of clean rounds in which flagging somebody is to be borne.",
 )
 @click.option(
-    "--output",
+    "--out",
     "-o",
     type=new_file,
     default=Path("calibration.toml"),
@@ -250,7 +252,7 @@ def _show_cells(cells: Sequence[evaluation.Cell]) -> None:
 def calibrate(
     rounds: tuple[Path, ...],
     max_false_flag: float,
-    output: Path,
+    out: Path,
     round_file: Path | None,
     attack: tuple[str, ...],
     attackers: int | None,
@@ -281,7 +283,7 @@ def calibrate(
                 loaded, result, attack, k, seed, lambda done, total: progress("rounds replayed", done, total)
             )
     head = f"# {result.rounds} clean rounds, at most {max_false_flag:g} of rounds with a false flag\n[parameters]\n"
-    write_whole(output, (head + result.toml()).encode())
+    write_whole(out, (head + result.toml()).encode())
     if round_file:
         round = load_round(round_file)
         save_round(round_file, replace(round, params=replace(round.params, z=result.z, gamma=result.gamma)))
@@ -291,7 +293,7 @@ def calibrate(
             "z": calibration.decimal(result.z),
             "gamma": calibration.decimal(result.gamma),
             "cost": [asdict(c) for c in costs],
-            "output": str(output),
+            "output": str(out),
         }
         print_json(report)
         return
@@ -303,7 +305,7 @@ def calibrate(
         tell()
         show_rows(["attack", "attackers flagged", "error", "strength"], _costs(costs), evaluation.markdown_table)
         tell(f"error: of the mean of the {params.acceptance.value}, relative to the honest clients' mean.")
-    tell(f"written: {output}" + (f", {round_file}" if round_file else ""))
+    tell(f"written: {out}" + (f", {round_file}" if round_file else ""))
 
 
 def _costs(costs: Sequence[calibration.Cost]) -> list[list[str]]:
@@ -379,7 +381,9 @@ EXPERIMENT_HELP = "\n\n".join(
 @click.option("--epochs", type=AT_LEAST_ONE, default=2, show_default=True, help="Of local training.")
 @click.option("--bits", "-b", type=click.Choice(list(map(str, BITS))), default="12", show_default=True)
 @click.option("--clip", type=POSITIVE, default=1.0, show_default=True)
-@click.option("--byzantine", "-f", type=NOT_NEGATIVE, help="f, tolerated; default floor((n-3)/2).")
+@click.option(
+    "--tolerated", "-f", "f", type=NOT_NEGATIVE, help="Byzantine clients tolerated [default: floor((n-3)/2)]."
+)
 @click.option("--seed", type=NOT_NEGATIVE, default=0, show_default=True)
 @click.option("--prove-every", type=NOT_NEGATIVE, default=0, help="Prove every K-th round of arms with a rule.")
 @click.option("--no-plot", is_flag=True, help="Do not draw accuracy.png (needs zkkrum[plot]).")
@@ -396,7 +400,7 @@ def experiment(
     epochs: int,
     bits: str,
     clip: float,
-    byzantine: int | None,
+    f: int | None,
     seed: int,
     prove_every: int,
     no_plot: bool,
@@ -418,7 +422,7 @@ def experiment(
         training=Training(epochs=epochs),
         b=int(bits),
         clip=clip,
-        f=byzantine,
+        f=f,
         seed=seed,
     )
     say_fallback(setup.params(aggregation[0]))

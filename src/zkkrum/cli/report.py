@@ -36,7 +36,7 @@ OF_BUNDLE, OF_RUN = ("no_verify", "commitments", "round_file", "aggregate"), ("i
 @click.command()
 @click.argument("path", metavar="ROUND|BUNDLE|RUN", type=existing_folder)
 @click.option(
-    "--output",
+    "--out",
     "-o",
     type=click.Path(dir_okay=False, path_type=Path),
     default=Path("report.html"),
@@ -54,7 +54,7 @@ OF_BUNDLE, OF_RUN = ("no_verify", "commitments", "round_file", "aggregate"), ("i
 def report(
     context: click.Context,
     path: Path,
-    output: Path,
+    out: Path,
     no_verify: bool,
     commitments: Path | None,
     round_file: Path | None,
@@ -81,18 +81,18 @@ def report(
         with Toolchain.find(notify=say) as tools, progress_bar() as progress:
             found = audit(path, tools, initial=initial, final=final, progress=progress)
         reason = (f"round {found.failed}: " if found.failed else "") + found.reason
-        text = render_run(of_run(path, found, output, initial, final)) if found.ok else ""
+        text = render_run(of_run(path, found, out, initial, final)) if found.ok else ""
         verified, private = not found.gaps, False
     else:
         refuse_together("this is a ROUND; only a BUNDLE is verified, and only a RUN has models", *OF_BUNDLE, *OF_RUN)
         text, reason, verified, private = render(of_path(path)), "", False, True
     if text:
-        write_whole(output, text.encode(), 0o600 if private else 0o644)
+        write_whole(out, text.encode(), 0o600 if private else 0o644)
     if as_json:
-        done = {"output": str(output) if text else None, "verified": verified and bool(text)}
+        done = {"output": str(out) if text else None, "verified": verified and bool(text)}
         print_json({**done, "private": private, "reason": reason})
     elif text:
-        tell(f"written: {output}" + (" (private: scores and distances)" if private else ""))
+        tell(f"written: {out}" + (" (private: scores and distances)" if private else ""))
     else:
         tell(f"INVALID: {reason}; no page written")
     context.exit(0 if text else EXIT_INVALID)

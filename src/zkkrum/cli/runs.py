@@ -261,6 +261,10 @@ def print_audit(
         tell(f"{final} is that model.")
     if not own_initial:
         tell("The initial model is the run's own: give --initial to compare with yours.")
+    tell(
+        "Terms and commitments are the run's own, too: `zkkrum verify --commitments --round` compares a round's with "
+        "those that were published."
+    )
     if not all(row.commitments_compared for row in found.rounds if row.state is State.VERIFIED):
         tell("Not every round holds the commitments that the clients published.")
     if any(row.commitments_by == "server" for row in found.rounds):
