@@ -87,9 +87,8 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=2**15)
     arguments = parser.parse_args()
     points = TOY_POINTS if arguments.toy else arguments.points
-    ceiling = forecast.SHARD_GATES if points == 2**15 else int(points * forecast.MARGIN)
     params = Params.of(N, LENET5)
-    params = replace(params, chunk=forecast.default_chunk(params, ceiling))
+    params = replace(params, chunk=forecast.default_chunk(params, forecast.ceiling_of(points)))
     started = time.perf_counter()
     with toolchain(arguments.toy) as tools:
         life = demo.life(params, tools, byzantine=2, tell=print)

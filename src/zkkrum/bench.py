@@ -12,7 +12,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -234,16 +234,14 @@ def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = Non
         assert checked.ok
     except (ReferenceStringError, ResourceError) as error:
         seconds.clear()
-        return Measurement(**{**vars(found), "skipped": error.message})
+        return replace(found, skipped=error.message)
     sizes = {path: path.stat().st_size for path in (folder / "bundle").rglob("*") if path.is_file()}
-    return Measurement(
-        **{
-            **vars(found),
-            "cpu_seconds": cpu,
-            "memory": peak(),
-            "proof_bytes": sum(size for path, size in sizes.items() if path.name.endswith("proof")),
-            "bundle_bytes": sum(sizes.values()),
-        }
+    return replace(
+        found,
+        cpu_seconds=cpu,
+        memory=peak(),
+        proof_bytes=sum(size for path, size in sizes.items() if path.name.endswith("proof")),
+        bundle_bytes=sum(sizes.values()),
     )
 
 

@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from zkkrum.errors import InputError, ResourceError
 
@@ -160,15 +159,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def _put_right(target: Path) -> None:
     """Bring back the target of a run that was killed between two renames, and remove what killed runs left."""
-    for old in target.parent.glob(f".{_literally(target.name)}.writing-*-old"):
+    for old in target.parent.glob(f".{glob.escape(target.name)}.writing-*-old"):
         if not target.exists() and not is_held(old.with_name(old.name.removesuffix("-old"))):
             old.rename(target)
-    for folder in abandoned(target.parent, f".{_literally(target.name)}.writing-*"):
+    for folder in abandoned(target.parent, f".{glob.escape(target.name)}.writing-*"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _literally(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
 
 
 # Scratch folders: whoever makes one holds a lock on it, which the system gives free however its maker ends
@@ -232,6 +227,3 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
             os.close(self._held)
             self._held = None
         super().cleanup()
-
-    def __exit__(self, *error: Any) -> None:
-        self.cleanup()

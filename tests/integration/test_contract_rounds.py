@@ -26,11 +26,11 @@ from support.onchain import (
     refused,
 )
 from zkkrum.errors import InputError
-from zkkrum.evm.chain import Chain, Deployed, HaltError, RevertError
+from zkkrum.evm.chain import NOBODY, Chain, Deployed, HaltError, RevertError
 from zkkrum.evm.claims import Outcome
-from zkkrum.evm.rounds import DAY, DEFAULT_SCHEDULE, DEFAULT_SLASHING, NOBODY, Schedule, Slashing, clip_bits
+from zkkrum.evm.rounds import DAY, DEFAULT_SCHEDULE, DEFAULT_SLASHING, Schedule, Slashing
 from zkkrum.evm.solidity import Contract, circuit_words
-from zkkrum.protocol.params import BITS, Acceptance, Detection, Params, Score
+from zkkrum.protocol.params import BITS, Acceptance, Detection, Params, Score, clip_bits
 from zkkrum.toolchain import Toolchain
 
 HONEST = (0, 0, 0b1)

@@ -326,13 +326,13 @@ def test_clients_refuse_to_open(what: str) -> None:
 
 
 def test_settings_are_checked() -> None:
-    with pytest.raises(InputError, match="expected unflagged or selected"):
+    with pytest.raises(InputError, match="accept must be one of unflagged, selected, found 'median'"):
         ZkKrum(1.0, accept="median")
     with pytest.raises(InputError, match="z: expected a decimal"):
         ZkKrum(1.0, z="five")
-    with pytest.raises(InputError, match="score: expected krum-2017 or all-pairs, found 'zap'"):
+    with pytest.raises(InputError, match="score must be one of krum-2017, all-pairs, found 'zap'"):
         ZkKrum(1.0, score="zap")
-    with pytest.raises(InputError, match="detection: expected mad or brackets"):
+    with pytest.raises(InputError, match="detection must be one of mad, brackets"):
         ZkKrum(1.0, detection="zap")
 
 

@@ -107,7 +107,6 @@ class TestHonest:
                 toolchain,
                 commitments=home.commitments,
                 round_file=home.round_file,
-                expect="malicious",
                 jobs=jobs,
             )
             assert checked.ok, checked.reason
@@ -116,7 +115,10 @@ class TestHonest:
         assert sharded.proved.proofs == T + 1
 
     def test_honest_round(self, other: Example, toolchain: Toolchain) -> None:
-        assert verify(other.bundle, toolchain, expect="honest").ok
+        checked = verify(other.bundle, toolchain)
+        assert checked.ok
+        assert checked.verdict is not None
+        assert not checked.verdict.malicious
 
     def test_same_verdict_and_aggregate_as_one_circuit(
         self, sharded: Example, toolchain: Toolchain, tmp_path: Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from support.onchain import OTHER, OWNER, STRANGER, VETOER, WHOLE, Bench, bench, compiled, refused
-from zkkrum.evm.chain import Chain, Deployed
-from zkkrum.evm.rounds import DAY, DEFAULT_SLASHING, NOBODY, Rounds
+from zkkrum.evm.chain import NOBODY, Chain, Deployed
+from zkkrum.evm.rounds import DAY, DEFAULT_SLASHING, Rounds
 from zkkrum.evm.solidity import Contract
 from zkkrum.toolchain import Toolchain
 

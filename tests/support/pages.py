@@ -26,7 +26,6 @@ SHOWN = {"text", "toml", "json", "yaml"}
 """Kinds of blocks that nobody runs."""
 HEAVY = "(not run here"
 """In the comment of a command that a test only parses: the reader sees it, and why."""
-CONTINUED = ("    ", "  ", "> ")
 
 
 @dataclass(frozen=True)

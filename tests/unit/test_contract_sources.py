@@ -16,10 +16,9 @@ from zkkrum.errors import ToolMissingError
 from zkkrum.evm import solidity
 from zkkrum.evm.chain import Chain
 from zkkrum.evm.export import constructor_template
-from zkkrum.evm.rounds import clip_bits
 from zkkrum.protocol.challenge import FIRST_LINK
 from zkkrum.protocol.field import P
-from zkkrum.protocol.params import N_MAX, PROTOCOL, Params
+from zkkrum.protocol.params import N_MAX, PROTOCOL, Params, clip_bits
 
 
 def test_the_contract_states_the_constants_of_the_package() -> None:

@@ -186,14 +186,14 @@ class TestReferenceString:
     def test_first_folder_that_is_long_enough(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("CRS_PATH", str(folder_of(tmp_path / "short", points(256))))
         home = folder_of(tmp_path / "home" / ".bb-crs", points(512))
-        assert toolchain.reference_string(256) == tmp_path / "short"
-        assert toolchain.reference_string(512) == home
+        assert toolchain.Toolchain.find().reference_string(256) == tmp_path / "short"
+        assert toolchain.Toolchain.find().reference_string(512) == home
         assert toolchain.points_available() == 512
 
     def test_compressed_points_count(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = folder_of(tmp_path / "crs", compressed_points(512), compressed=True)
         monkeypatch.setenv("CRS_PATH", str(folder))
-        assert toolchain.reference_string(512) == folder
+        assert toolchain.Toolchain.find().reference_string(512) == folder
 
     def test_too_short_says_what_was_found_and_what_to_do(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -87,7 +87,7 @@ class TestReferenceString:
     def refused(self, folder: Path, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
         monkeypatch.setenv("CRS_PATH", str(folder))
         with pytest.raises(ReferenceStringError, match=why) as error:
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
         assert str(folder / "bn254_g1") in error.value.message
         assert error.value.exit_code == 5
 
@@ -125,7 +125,7 @@ class TestReferenceString:
         data = points(256) + os.urandom(64 * 200)
         monkeypatch.setenv("CRS_PATH", str(folder_of(tmp_path / "a", data)))
         assert toolchain.points_available() == 256
-        toolchain.reference_string(256)
+        toolchain.Toolchain.find().reference_string(256)
         assert crs.pinned(2**16) == 2**15 + 1
         assert crs.pinned(10**9) == 2**21
 
@@ -157,7 +157,7 @@ class TestReferenceString:
         second = hashlib.sha256(compressed_points(512)[32 * 256 :]).hexdigest()
         monkeypatch.setattr(crs, "CHUNKS", (crs.PREFIXES[256], second))
         monkeypatch.setenv("CRS_PATH", str(folder_of(tmp_path / "a", points(512))))
-        toolchain.reference_string(512)
+        toolchain.Toolchain.find().reference_string(512)
         self.refused(folder_of(tmp_path / "b", swapped(points(512), 64, 400, 401)), monkeypatch, "points 256 to 511")
         self.refused(folder_of(tmp_path / "c", swapped(points(512), 64, 200, 401)), monkeypatch, "points 0 to 255")
 
@@ -170,14 +170,14 @@ class TestReferenceString:
         access = os.access
         monkeypatch.setattr(os, "access", lambda path, mode: path != folder and access(path, mode))
         for _ in range(2):
-            ours = toolchain.reference_string(256)
+            ours = toolchain.Toolchain.find().reference_string(256)
             assert ours.is_relative_to(tmp_path / "cache" / "points")
             assert (ours / "bn254_g1_compressed.dat").read_bytes() == compressed_points(256)
         (ours / "bn254_g1.dat").write_bytes(swapped(points(256), 64, 2, 3))
         with pytest.raises(ReferenceStringError, match="points"):
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
         monkeypatch.setattr(os, "access", access)
-        assert toolchain.reference_string(256) == folder
+        assert toolchain.Toolchain.find().reference_string(256) == folder
 
     def test_is_checked_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = folder_of(tmp_path / "a", points(256)) / "bn254_g1.dat"
@@ -191,9 +191,9 @@ class TestReferenceString:
 
         monkeypatch.setattr(crs, "_check_points", look)
         for _ in range(3):
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
         crs._checked.clear()  # as in another process
-        toolchain.reference_string(256)
+        toolchain.Toolchain.find().reference_string(256)
         assert looked == [path]
         (note,) = (tmp_path / "cache" / "checked").iterdir()
         assert json.loads(note.read_text())["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -203,13 +203,13 @@ class TestReferenceString:
     ) -> None:
         path = folder_of(tmp_path / "a", points(256)) / "bn254_g1.dat"
         monkeypatch.setenv("CRS_PATH", str(path.parent))
-        toolchain.reference_string(256)
+        toolchain.Toolchain.find().reference_string(256)
         before = path.stat()
         path.write_bytes(swapped(points(256), 64, 3, 4))
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert path.stat().st_ino == before.st_ino
         with pytest.raises(ReferenceStringError):
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
 
     def test_a_check_may_neither_believe_nor_leave_notes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = folder_of(tmp_path / "a", swapped(points(256), 64, 1, 2))
@@ -232,7 +232,7 @@ class TestReferenceString:
         (note,) = (tmp_path / "cache" / "checked").iterdir()
         note.write_text(json.dumps({**json.loads(note.read_text()), "sha256": "0" * 64}))
         with pytest.raises(ReferenceStringError):
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
 
     def test_doctor_looks_at_it_and_changes_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(importlib.import_module("zkkrum.toolchain.doctor"), "POINTS_COMMON", 256)
@@ -252,7 +252,7 @@ class TestReferenceString:
         monkeypatch.setattr(Path, "home", nowhere)
         assert crs.candidates() == []
         with pytest.raises(ReferenceStringError, match="no folder to look in") as error:
-            toolchain.reference_string(256)
+            toolchain.Toolchain.find().reference_string(256)
         assert "CRS_PATH" in error.value.hint
 
 

@@ -137,9 +137,9 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def as_text(text: object, style: str = "") -> Text:
+def as_text(text: object) -> Text:
     """Return text for a table as it is: nothing in it is markup, an emoji's name, or obeyed by a terminal."""
-    return Text(printable(str(text)), style)
+    return Text(printable(str(text)))
 
 
 def tell(sentence: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Commands around the learning itself: `evaluate`, `calibrate`, `experiment`, `report`.
+"""Commands around the learning itself: `evaluate`, `calibrate`, `experiment`.
 
 Only parses, prints and exits; what is computed stands in the modules of the same names.
 """

@@ -274,5 +274,6 @@ def print_audit(
         tell(f"written: {save} (sha256 {digest})")
 
 
-def _some(names: Sequence[str], most: int = 4) -> str:
+def _some(names: Sequence[str]) -> str:
+    most = 4
     return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")

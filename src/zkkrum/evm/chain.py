@@ -22,6 +22,7 @@ BLOCK_GAS_LIMIT = 2**62
 """So high that measuring is never cut short; compare with a real chain's limit yourself."""
 DEVELOPMENT_CHAIN_ID = 31_337
 GENESIS_TIME = 1_700_000_000
+NOBODY = "0x" + "00" * 20
 
 _ACCOUNT = re.compile(
     r"(0x[0-9a-f]{40}): Account \{ info: AccountInfo \{ balance: (\d+), nonce: (\d+), code_hash: 0x[0-9a-f]{64}, "
@@ -208,9 +209,9 @@ class Chain:
         self.history.append(Sent(sender, to, data, self.time, evm.result.gas_used))
         return self._receipt(evm, output)
 
-    def call(self, to: str, data: bytes, sender: str = "0x" + "00" * 20) -> bytes:
+    def call(self, to: str, data: bytes) -> bytes:
         """Return what a contract answers, without changing anything."""
-        return bytes(self._run(self._evm(), "message_call", sender, to, calldata=data))
+        return bytes(self._run(self._evm(), "message_call", NOBODY, to, calldata=data))
 
     def place(self, address: str, code: bytes) -> None:
         """Put runtime code at an address, as if it had always been there."""
@@ -238,7 +239,7 @@ class Chain:
         chain = _HASHER
         evm = self._revm.EVM(spec_id=FORK)
         evm.insert_account_info(chain, self._revm.AccountInfo(code=bytes.fromhex("365f5f37365f205f5260205ff3")))
-        return bytes(evm.message_call("0x" + "00" * 20, chain, calldata=data))
+        return bytes(evm.message_call(NOBODY, chain, calldata=data))
 
     def _probe(self) -> None:
         """Check the fork and the gas of cold storage: pyrevm accepts any fork name and keeps slots warm by itself."""

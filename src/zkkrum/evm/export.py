@@ -1,7 +1,8 @@
 """Export for a chain: the verifiers of a shape, `KrumRounds` bound to the same constants, and a bundle's transactions.
 
-Must not print, and needs no EVM. Everything follows from the round's constants, the installed package and the bundle,
-which is copied into the export; so `check` verifies the copy, renders all the rest again and compares byte by byte.
+Must not print, and needs no EVM but to rehearse. Everything follows from the round's constants, the installed package
+and the bundle, which is copied into the export; so `check` verifies the copy, renders all the rest again and compares
+byte by byte.
 """
 
 from __future__ import annotations

@@ -170,14 +170,12 @@ class Larger:
     gas: int
 
 
-def larger_shards(params: Params, most: int = 2**18) -> list[Larger]:
-    """Forecast the verdict's gas over the size of a shard, from 2^15 gates on."""
-    found, points = [], 2**15
-    while points <= most:
-        ceiling = circuits.SHARD_GATES if points == 2**15 else int(points * circuits.MARGIN)
-        shape = replace(params, chunk=circuits.default_chunk(params, ceiling))
+def larger_shards(params: Params) -> list[Larger]:
+    """Forecast the verdict's gas over the size of a shard, from 2^15 points to 2^18."""
+    found = []
+    for points in (2**k for k in range(15, 19)):
+        shape = replace(params, chunk=circuits.default_chunk(params, circuits.ceiling_of(points)))
         found.append(Larger(points, shape.chunks, forecast(shape).verdict_gas))
-        points *= 2
     return found
 
 

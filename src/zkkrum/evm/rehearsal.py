@@ -15,6 +15,7 @@ from zkkrum.evm.claims import Outcome
 from zkkrum.evm.deployment import deploy_all
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.evm.verifiers import Verifier
+from zkkrum.protocol.params import is_address
 from zkkrum.toolchain import Toolchain
 
 OPERATOR, VETOER, SERVER = ("0x" + hashlib.sha256(b"rehearsal " + w).hexdigest()[:40] for w in (b"1", b"2", b"3"))
@@ -59,4 +60,4 @@ def rehearse(
 def is_bound(told: Evidence) -> bool:
     """Tell whether a round is one that a contract can have opened."""
     round = told.round
-    return any(round.contract) and all(len(client) == 42 and client[:2] == "0x" for client in round.roster)
+    return any(round.contract) and all(map(is_address, round.roster))

@@ -5,19 +5,17 @@ Must not know how proofs are made.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from zkkrum.evm.chain import Chain, Deployed, Receipt
+from zkkrum.evm.chain import NOBODY, Chain, Deployed, Receipt
 from zkkrum.evm.claims import ClaimState, Outcome
 from zkkrum.evm.solidity import Contract, circuit_words
 from zkkrum.evm.transactions import Call
-from zkkrum.protocol.params import Params, Round
+from zkkrum.protocol.params import Params, Round, clip_bits
 
 DAY = 24 * 3600
-NOBODY = "0x" + "00" * 20
 
 
 @dataclass(frozen=True)
@@ -82,15 +80,6 @@ class Schedule:
 
 
 DEFAULT_SLASHING, DEFAULT_SCHEDULE = Slashing(), Schedule()
-
-
-def clip_bits(clip: float) -> int:
-    """Return the binary64 pattern of a number.
-
-    >>> hex(clip_bits(1.0))
-    '0x3ff0000000000000'
-    """
-    return int.from_bytes(struct.pack(">d", clip), "big")
 
 
 def deploy_verifier(chain: Chain, sender: str, contract: Contract, libraries: Mapping[str, Contract]) -> Deployed:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any, TypeAlias
 
-from zkkrum.protocol.params import Params
+from zkkrum.protocol.params import Params, id_word
 from zkkrum.toolchain import cache
 
 Solc = Callable[[dict[str, Any]], dict[str, Any]]
@@ -213,9 +213,9 @@ def circuit_words(params: Params) -> dict[str, Any]:
     """Return the contract's ``Constants`` for a circuit, by field name."""
     p = params
     return {
-        "score": p.score.value.encode("ascii").ljust(32, b"\0"),
-        "detection": p.detection.value.encode("ascii").ljust(32, b"\0"),
-        "acceptance": p.acceptance.value.encode("ascii").ljust(32, b"\0"),
+        "score": id_word(p.score.value),
+        "detection": id_word(p.detection.value),
+        "acceptance": id_word(p.acceptance.value),
         "n": p.n,
         "d": p.d,
         "b": p.b,

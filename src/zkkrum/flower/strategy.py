@@ -54,7 +54,7 @@ from zkkrum.protocol.commitment import Opening, commit
 from zkkrum.protocol.field import from_hex, hex_of
 from zkkrum.protocol.fitness import warnings
 from zkkrum.protocol.krum import Krum, Verdict
-from zkkrum.protocol.params import N_MAX, N_MIN, Acceptance, Detection, Round, Score, parse_fraction
+from zkkrum.protocol.params import N_MAX, N_MIN, Acceptance, Detection, Round, Score, member, parse_fraction
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.models import buffers, next_model, subject_of, trained
@@ -162,19 +162,14 @@ class ZkKrum(FedAvg):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        for name, value, kind in (("accept", accept, Acceptance), ("score", score, Score)):
-            if value not in (known := [rule.value for rule in kind]):
-                raise InputError(f"{name}: expected {' or '.join(known)}, found {value!r}")
-        if detection not in (known := [None, *(rule.value for rule in Detection)]):
-            raise InputError(f"detection: expected {' or '.join(map(str, known[1:]))}, found {detection!r}")
         overrides = {
             "f": f,
             "m": m,
-            "score": Score(score),
-            "detection": Detection(detection) if detection else None,
+            "score": member(Score, score, "score"),
+            "detection": None if detection is None else member(Detection, detection, "detection"),
             "z": None if z is None else parse_fraction(z, "z"),
             "gamma": None if gamma is None else parse_fraction(gamma, "gamma"),
-            "acceptance": Acceptance(accept),
+            "acceptance": member(Acceptance, accept, "accept"),
         }
         self.terms = Terms(b=b, clip=clip, overrides=overrides)
         self.clip, self.one_message, self.prove_every = clip, one_message, prove_every

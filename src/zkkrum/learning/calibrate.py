@@ -55,7 +55,7 @@ class Calibration:
     false_left_out
         Of the clean rounds, those with a false flag under thresholds chosen from the *other* rounds.
     rate_at_most
-        Upper end of the 95 % Clopper-Pearson interval of the rate behind ``false_left_out``.
+        One-sided upper Clopper-Pearson bound, at 95 % confidence, of the rate behind ``false_left_out``.
     rounds_needed
         Clean rounds without a single left-out false flag that would show the target at 95 % confidence.
     excess_before, excess_after
@@ -80,18 +80,18 @@ class Calibration:
     trend: float
 
     def toml(self) -> str:
-        """Return the lines for ``[parameters]`` of a ``round.toml``.
-
-        Examples
-        --------
-        >>> decimal(Fraction(1853, 250))
-        '7.412'
-        """
+        """Return the lines for ``[parameters]`` of a ``round.toml``."""
         return f'z = "{decimal(self.z)}"\ngamma = "{decimal(self.gamma)}"\n'
 
 
 def decimal(value: Fraction) -> str:
-    """Return a fraction of at most `DECIMALS` decimals as exact decimal text."""
+    """Return a fraction of at most `DECIMALS` decimals as exact decimal text.
+
+    Examples
+    --------
+    >>> decimal(Fraction(1853, 250))
+    '7.412'
+    """
     scaled = value * 10**DECIMALS
     assert scaled.denominator == 1
     whole, rest = divmod(scaled.numerator, 10**DECIMALS)

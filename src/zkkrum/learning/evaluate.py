@@ -70,7 +70,7 @@ class Rule:
         return replace(default, acceptance=acceptance, m=n - default.f if m is None else m)
 
 
-RULES = tuple(map(Rule.parse, ("krum-2017/mad", "krum-2017/brackets", "all-pairs/mad", "all-pairs/brackets")))
+RULES = tuple(Rule(score, detection) for score, detection in product(Score, Detection))
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.45)
 
 

@@ -25,8 +25,8 @@ BASE_MEGABYTES = 180
 VALUE_BYTES = 50
 """Of one committed value where the round is, openings to bundle, beside the rest, of which some is spare (measured, all
 processes: 254 MB with 10^5 values, 826 MB with 10^7)."""
-JOB_MEGABYTES = 200
-"""What one proof of 2^15 gates takes at most, its share of the witness server included (measured: 100)."""
+PROOF_MEGABYTES = 100
+"""What one proof of 2^15 gates takes, its share of the witness server included; it grows with the points (measured)."""
 COMPILE_MEGABYTES = 200
 """Compiling a 2^15 circuit, once a shape (measured: 180)."""
 
@@ -78,13 +78,17 @@ def time_class(seconds: float) -> str:
 
 
 def gates_within(megabytes: int) -> int:
-    """Return the largest circuit one proof of which stays within so much memory (`JOB_MEGABYTES` at 2^15)."""
-    points = 2**15
-    while points > 2**10 and JOB_MEGABYTES / 2 * points / 2**15 > megabytes:
-        points //= 2
-    while JOB_MEGABYTES / 2 * 2 * points / 2**15 <= megabytes and points < 2**20:
+    """Return the largest circuit one proof of which stays within so much memory (`PROOF_MEGABYTES` at 2^15).
+
+    Examples
+    --------
+    >>> gates_within(100), gates_within(199) == gates_within(100), gates_within(200)
+    (32530, True, 65339)
+    """
+    points = 2**10
+    while points < 2**20 and PROOF_MEGABYTES * 2 * points / 2**15 <= megabytes:
         points *= 2
-    return gates.SHARD_GATES if points == 2**15 else int(points * gates.MARGIN)
+    return gates.ceiling_of(points)
 
 
 def estimate(params: Params, workers: int = 1, cores: int = 2) -> Estimate:
@@ -107,7 +111,7 @@ def estimate(params: Params, workers: int = 1, cores: int = 2) -> Estimate:
     at_once = min(cores, proofs)
     alone = form is Form.ROUND  # one proof has one machine
     proving = total * (CIRCUIT_CORE_SECONDS if alone else SHARD_CORE_SECONDS) / (cores if alone else workers * cores)
-    working = ceil(at_once * JOB_MEGABYTES / 2 * points / 2**15)
+    working = ceil(at_once * PROOF_MEGABYTES * points / 2**15)
     clustered = workers > 1 and not alone
     values = ceil(params.n * params.d * VALUE_BYTES / 1e6)
     seconds = proving + params.n * params.d * WORD_SECONDS

@@ -11,7 +11,7 @@ from enum import Enum
 
 from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
 from zkkrum.protocol import forecast
-from zkkrum.protocol.params import Params
+from zkkrum.protocol.params import Params, whole_chunk
 
 MANIFEST, PROOF, PUBLIC_INPUTS, VK = "manifest.json", "proof", "public_inputs", "vk"
 VK_SHARD, VK_LAST, SHARDS = "vk.shard", "vk.last", "shards"
@@ -114,7 +114,7 @@ def shard_files(t: int) -> tuple[str, str]:
 
 def why(params: Params) -> str:
     """Say in words which form a round has and why: its chunk decides, as it was opened."""
-    one = forecast.round_gates(replace(params, chunk=forecast.whole_chunk(params)))
+    one = forecast.round_gates(replace(params, chunk=whole_chunk(params.d, params.pack)))
     if Form.of(params) is Form.ROUND:
         return f"all {params.d:,} coordinates are one chunk: one circuit of about {one:,} gates"
     return (

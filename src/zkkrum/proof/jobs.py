@@ -27,7 +27,7 @@ from zkkrum.extras import require
 from zkkrum.files import ScratchFolder, explained
 from zkkrum.proof.build import Built, build, gates, verification_key
 from zkkrum.proof.circuit import Circuit
-from zkkrum.proof.estimate import JOB_MEGABYTES
+from zkkrum.proof.estimate import PROOF_MEGABYTES
 from zkkrum.proof.witness import Inputs, to_toml
 from zkkrum.protocol.sizes import points_for
 from zkkrum.toolchain import Toolchain
@@ -140,8 +140,8 @@ def _run_job(job: Job, home: Path, tools: Toolchain, keep: bool) -> JobProof:
 
 
 def default_jobs(count: int) -> int:
-    """Return how many proofs to run at once: one a core, as far as memory goes."""
-    memory = psutil.virtual_memory().available // (JOB_MEGABYTES * 1_000_000)
+    """Return how many proofs to run at once: one a core, as far as memory goes for twice what each takes."""
+    memory = psutil.virtual_memory().available // (2 * PROOF_MEGABYTES * 1_000_000)
     return int(max(1, min(os.cpu_count() or 1, memory, count)))
 
 

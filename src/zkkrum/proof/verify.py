@@ -119,7 +119,6 @@ def verify(
     commitments: Path | None = None,
     round_file: Path | None = None,
     aggregate: Path | None = None,
-    expect: str | None = None,
     jobs: int = 2,
     rebuild: bool = False,
     progress: Progress = silent,
@@ -136,8 +135,6 @@ def verify(
         The round's published ``round.toml``, to compare with.
     aggregate
         An ``aggregate.npz``, to compare with what was proved.
-    expect
-        ``"honest"`` or ``"malicious"``: reject a valid proof of the other verdict.
     jobs
         Proofs verified at once.
     rebuild
@@ -166,8 +163,6 @@ def verify(
         _check_keys(form, claim.round, data, tools, rebuild, progress)
         _check_proofs(form, claim.round, files, data, tools, jobs, progress)
         opened = _open_aggregate(claim, aggregate, tools) if aggregate else None
-        if expect and claim.verdict.malicious != (expect == "malicious"):
-            raise _Rejected(f"verdict: the proof is valid, but its verdict is not the expected {expect!r}")
     except _Rejected as rejected:
         return Verification(False, str(rejected), form=form)
     return Verification(

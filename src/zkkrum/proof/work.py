@@ -50,7 +50,6 @@ class Work:
         return RoundDirectory(self.path / "round")
 
 
-STATE_VERSION = 2
 LOCK_SECONDS = 0.5
 
 
@@ -125,7 +124,6 @@ def _begin(work: Work, material: Material, fingerprint: str) -> None:
     """Write down what a sharded run needs to be resumed."""
     secrets = Secrets.fresh(material.round.params)
     state = {
-        "version": STATE_VERSION,
         "fingerprint": fingerprint,
         "blind": to_hex(secrets.blind),
         "salt": to_hex(secrets.salt),

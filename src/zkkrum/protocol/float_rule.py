@@ -14,8 +14,6 @@ from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Detection, Params
 from zkkrum.protocol.quantize import Floats
 
-# The plain floating-point rule: what a server without proofs would compute. Never part of a proof.
-
 
 def float_scores(updates: Floats, neighbours: int, *, squared: bool = True) -> NDArray[np.float64]:
     """Return Krum scores of raw updates in binary64: the sum of the ``neighbours`` smallest distances.

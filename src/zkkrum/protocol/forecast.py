@@ -6,13 +6,12 @@ the grid of ``scripts/gate_budget.py`` the forecast is within half a percent of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from math import ceil
 
 from zkkrum.errors import InputError
 from zkkrum.protocol.field import PACKABLE_BITS
-from zkkrum.protocol.params import Detection, Params, Score
+from zkkrum.protocol.params import Detection, Params, Score, whole_chunk
 from zkkrum.protocol.widths import LOOKUP_BITS, Widths, range_gates, table_gates, value_tables
 
 SHARD_GATES = 32_700
@@ -27,15 +26,12 @@ SUM_PER_WORD = 3.6
 SUM_PER_VALUE = 0.2
 
 
-def _values(params: Params, sizes: Iterable[int]) -> float:
-    """Gates of chunks of the given numbers of coordinates: range, packing, leaves, form, and the aggregate's words."""
-    total = 0.0
-    for k in sizes:
-        words, sums = ceil(k / params.pack), ceil(k / params.group)
-        each = PERMUTATION * ceil((words + 1) / 3) + PACKING_PER_WORD * words
-        each += k * (FORM + PACKING_PER_VALUE + (1.25 if params.b <= LOOKUP_BITS else 1.5))
-        total += params.n * each + PERMUTATION * ceil((sums + 1) / 3) + SUM_PER_WORD * sums + SUM_PER_VALUE * k
-    return total
+def _values(params: Params, k: int) -> float:
+    """Gates of a chunk of k coordinates: range, packing, leaves, form, and the aggregate's words."""
+    words, sums = ceil(k / params.pack), ceil(k / params.group)
+    each = PERMUTATION * ceil((words + 1) / 3) + PACKING_PER_WORD * words
+    each += k * (FORM + PACKING_PER_VALUE + (1.25 if params.b <= LOOKUP_BITS else 1.5))
+    return params.n * each + PERMUTATION * ceil((sums + 1) / 3) + SUM_PER_WORD * sums + SUM_PER_VALUE * k
 
 
 def _rules(params: Params) -> float:
@@ -46,22 +42,21 @@ def _rules(params: Params) -> float:
     rows = p.n * (p.n - 1)
     signs = p.n + (rows if p.score is Score.KRUM_2017 else 0)
     total += 1.04 * rows if p.score is Score.KRUM_2017 else 0.46 * rows
+    total += 16 * p.n
     if p.detection is Detection.MAD:
-        signs, total = signs + 2 * p.n, total + 16 * p.n
-    else:
-        total += 16 * p.n
+        signs += 2 * p.n
     return total + 2 * signs + sum(count * range_gates(bits, w.limb) for count, bits in w.checks(p))
 
 
 def round_gates(params: Params) -> int:
     """Forecast the `round` circuit."""
     tables = Widths.of(params).tables(params) | value_tables(params.b)
-    return round(_values(params, [params.d]) + _rules(params) + table_gates(tables))
+    return round(_values(params, params.d) + _rules(params) + table_gates(tables))
 
 
 def shard_gates(params: Params, coordinates: int) -> int:
     """Forecast the `shard` circuit of so many coordinates."""
-    return round(_values(params, [coordinates]) + 2 * PERMUTATION + 30 + table_gates(value_tables(params.b)))
+    return round(_values(params, coordinates) + 2 * PERMUTATION + 30 + table_gates(value_tables(params.b)))
 
 
 def verdict_gates(params: Params) -> int:
@@ -69,9 +64,9 @@ def verdict_gates(params: Params) -> int:
     return round(_rules(params) + PERMUTATION + table_gates(Widths.of(params).tables(params)))
 
 
-def whole_chunk(params: Params) -> int:
-    """Return the chunk that holds all d coordinates in one leaf."""
-    return ceil(params.d / params.pack) * params.pack
+def ceiling_of(points: int) -> int:
+    """Return the largest circuit that so many points (a power of two) should be filled with."""
+    return SHARD_GATES if points == 2**15 else int(points * MARGIN)
 
 
 def largest_chunk(params: Params, ceiling: int = SHARD_GATES) -> int:
@@ -98,7 +93,7 @@ def largest_chunk(params: Params, ceiling: int = SHARD_GATES) -> int:
 
 def default_chunk(params: Params, ceiling: int = SHARD_GATES) -> int:
     """Return the protocol's default chunk: all of d where the round fits one circuit, else the largest of a shard."""
-    whole = replace(params, chunk=whole_chunk(params))
+    whole = replace(params, chunk=whole_chunk(params.d, params.pack))
     return whole.chunk if round_gates(whole) <= ceiling * MARGIN else largest_chunk(params, ceiling)
 
 
@@ -106,7 +101,7 @@ def largest_dimension(params: Params, ceiling: int) -> int:
     """Return the largest d whose round fits one circuit of so many gates, all else equal; 0 if none does."""
     d, step = 0, 1 << 20
     while step:
-        chunk = ceil((d + step) / params.pack) * params.pack
+        chunk = whole_chunk(d + step, params.pack)
         try:
             fits = round_gates(replace(params, d=d + step, chunk=chunk)) <= ceiling * MARGIN
         except InputError:  # distances too wide

@@ -228,7 +228,7 @@ class Params:
             n=n,
             d=d,
             b=b,
-            chunk=ceil(d / pack) * pack if chunk is None else chunk,
+            chunk=whole_chunk(d, pack) if chunk is None else chunk,
             f=default_f(n, score) if f is None else f,
             m=m,
             score=score,
@@ -329,9 +329,35 @@ def folded(client: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", client).lower().upper())
 
 
+def is_address(client: str) -> bool:
+    """Tell whether an id is an address of an EVM chain, ``0x`` and 40 hexadecimal digits."""
+    return re.fullmatch(r"0x[0-9a-fA-F]{40}", client) is not None
+
+
+def whole_chunk(d: int, pack: int) -> int:
+    """Return the chunk that holds all d coordinates in one leaf: whole words of ``pack`` values."""
+    return ceil(d / pack) * pack
+
+
+def id_word(text: str) -> bytes:
+    """Return the 32-byte word of an ASCII id, left-aligned, as Solidity has a string literal of type ``bytes32``."""
+    return text.encode("ascii").ljust(32, b"\0")
+
+
+def clip_bits(clip: float) -> int:
+    """Return the binary64 pattern of a number.
+
+    Examples
+    --------
+    >>> hex(clip_bits(1.0))
+    '0x3ff0000000000000'
+    """
+    return int.from_bytes(struct.pack(">d", clip), "big")
+
+
 def client_word(client: str) -> bytes:
     """Return the 32-byte roster word of a client: its address left-padded, or SHA-256 of its UTF-8 id."""
-    if re.fullmatch(r"0x[0-9a-fA-F]{40}", client):
+    if is_address(client):
         return bytes(12) + bytes.fromhex(client[2:])
     return hashlib.sha256(client.encode()).digest()
 
@@ -399,18 +425,14 @@ class Round:
         """Return the 32-byte words whose SHA-256 is `context`; equal to ``abi.encode`` (protocol: Commitment)."""
         p = self.params
 
-        def text(s: str) -> bytes:
-            return s.encode("ascii").ljust(32, b"\0")
-
         def number(x: int) -> bytes:
             return x.to_bytes(32, "big")
 
         counts = (p.n, p.d, p.b, p.chunk, p.f, p.m)
         thresholds = (p.z.numerator, p.z.denominator, p.gamma.numerator, p.gamma.denominator)
-        clip_bits = int.from_bytes(struct.pack(">d", self.clip), "big")
         return [
-            *map(text, (PROTOCOL, p.score.value, p.detection.value, p.acceptance.value)),
-            *map(number, (*counts, *thresholds, clip_bits)),
+            *map(id_word, (PROTOCOL, p.score.value, p.detection.value, p.acceptance.value)),
+            *map(number, (*counts, *thresholds, clip_bits(self.clip))),
             roster_hash(self.roster),
             self.subject,
             self.round_id,

@@ -1,7 +1,7 @@
 """Poseidon2 over BN254 (t = 4, rate 3): the sponge that bb, bb.js and the circuit share, in plain Python.
 
 Must not know what is hashed. It serves clients without bb and is the independent check of bb's hash;
-large vectors go through bb (`zkkrum.toolchain`), forty times faster. Source: Grassi, Khovratovich,
+large vectors go through bb (`zkkrum.toolchain`), some ten times faster. Source: Grassi, Khovratovich,
 Schofnegger, "Poseidon2" (AFRICACRYPT 2023); instance of the reference implementation for BN254, t = 4.
 """
 

@@ -62,7 +62,7 @@ def render(page: Page) -> str:
             commitments=commitments,
             timings=list(_timings(page)),
             clipped=page.private.clipped if page.private and any(page.private.clipped.values()) else None,
-            why=_reasons(page.round, page.private) if page.private else None,
+            why=_reasons(page.private) if page.private else None,
             distances=_distances(page.private) if page.private else None,
         )
     )
@@ -167,7 +167,7 @@ def _timings(page: Page) -> Iterator[tuple[str, str]]:
         yield f"time*, {name}", f"{seconds:.2f} s"
 
 
-def _reasons(round: Round, private: Private) -> dict[str, Any]:
+def _reasons(private: Private) -> dict[str, Any]:
     """Return scores and the threshold in force in squared units of the update, and where they are drawn."""
     found, unit = private.explanation, private.unit**2
     threshold = found.threshold * unit

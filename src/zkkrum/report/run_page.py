@@ -47,11 +47,6 @@ class RunPage:
         """The rounds that are proved."""
         return tuple(row for row in self.found.rounds if row.round is not None)
 
-    @property
-    def flags(self) -> int:
-        """How often somebody was flagged."""
-        return sum(len(row.flagged) for row in self.found.rounds)
-
 
 def of_run(
     path: Path, found: Audit, page: Path, own_initial: Path | None = None, own_final: Path | None = None

@@ -1,6 +1,6 @@
 """A round on disk: ``round.toml``, updates, commitments and openings, each checked as it comes in.
 
-Must not know circuits, proofs or who is Byzantine. Layout of a round directory::
+Must not know circuits or proofs. Layout of a round directory::
 
     round.toml                  parameters and roster, public before anybody commits
     updates/<client>.npy        raw floats, what a client keeps (.npy, .npz or .safetensors)

@@ -6,15 +6,13 @@ whether a native nargo answered or the packages from npm.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from zkkrum.toolchain.bb import KEY_BYTES, Bb, Proof, rows_of
 from zkkrum.toolchain.cache import cache_dir
-from zkkrum.toolchain.crs import look_up, points_available, points_digest
+from zkkrum.toolchain.crs import points_available, points_digest
 from zkkrum.toolchain.doctor import Check, doctor, first_broken
 from zkkrum.toolchain.locate import Toolchain
 from zkkrum.toolchain.nargo import Nargo
-from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR, Pair
+from zkkrum.toolchain.pins import BB_VERSION, NOIR_VERSION, PAIR
 
 __all__ = [
     "BB_VERSION",
@@ -24,7 +22,6 @@ __all__ = [
     "Bb",
     "Check",
     "Nargo",
-    "Pair",
     "Proof",
     "Toolchain",
     "cache_dir",
@@ -32,14 +29,5 @@ __all__ = [
     "first_broken",
     "points_available",
     "points_digest",
-    "reference_string",
     "rows_of",
 ]
-
-
-def reference_string(points: int) -> Path:
-    """Return a folder with at least ``points`` points; see `Toolchain.reference_string`, which reuses the tools."""
-    if folder := look_up(points):
-        return folder
-    with Toolchain.find() as tools:
-        return tools.reference_string(points)

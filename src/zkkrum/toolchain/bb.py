@@ -89,7 +89,7 @@ class Bb:
         artifact
             What nargo compiled.
         crs
-            Folder with enough points of the reference string (`reference_string`).
+            Folder with enough points of the reference string (`Toolchain.reference_string`).
         """
         with ScratchFolder() as folder:
             self._run("write_vk", "-b", _existing(artifact), "-o", folder, "-t", TARGET, "-c", crs)

@@ -180,7 +180,7 @@ def _bb_can_read(folder: Path, points: int) -> bool:
 def _read_only(folder: Path, remember: bool) -> Path:
     """Return a folder in the cache for bb to unpack the compressed points of a read-only one into."""
     name, _ = FILES[1]
-    place = cache.place("points", _note_name(folder).removesuffix(".json"), name)
+    place = cache.place("points", _name_of(folder), name)
     with cache.explained(place):
         if not (place.is_symlink() and place.readlink() == folder / name):
             place.unlink(missing_ok=True)
@@ -254,14 +254,14 @@ def _check_once(path: Path, size: int, remember: bool) -> None:
     _checked.add((path, tuple(stamp)))
 
 
-def _note_name(path: Path) -> str:
-    """Return a file name of its own for every path."""
-    return f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+def _name_of(path: Path) -> str:
+    """Return a name of its own for every path."""
+    return hashlib.sha256(str(path).encode()).hexdigest()[:32]
 
 
 def _is_noted(path: Path, size: int, stamp: list[int]) -> bool:
     """Tell whether the cache says that exactly this file has been checked."""
-    for known in cache.find("checked", _note_name(path)):
+    for known in cache.find("checked", f"{_name_of(path)}.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(known.read_text())
             if noted["stamp"] == stamp and noted["pins"] == _pins(path, size) and noted["sha256"] == _sha256(path):
@@ -272,7 +272,7 @@ def _is_noted(path: Path, size: int, stamp: list[int]) -> bool:
 def _note(path: Path, size: int, stamp: list[int]) -> None:
     noted = {"path": str(path), "stamp": stamp, "pins": _pins(path, size), "sha256": _sha256(path)}
     with contextlib.suppress(ResourceError):  # then it is checked again next time
-        cache.write(cache.place("checked", _note_name(path)), json.dumps(noted).encode())
+        cache.write(cache.place("checked", f"{_name_of(path)}.json"), json.dumps(noted).encode())
 
 
 def _stamp(path: Path) -> list[int]:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 NOIR_VERSION = "1.0.0-beta.26"
 BB_VERSION = "5.0.0-nightly.20260710"
-"""What ``bb --version`` prints; the npm package that ships it is `BB_PACKAGE_VERSION`."""
-BB_PACKAGE_VERSION = "5.0.0"
+"""What ``bb --version`` prints; the npm package that ships it is 5.0.0."""
 NODE_MAJOR_MIN = 20
 
 
