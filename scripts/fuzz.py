@@ -38,11 +38,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # children are forks: no thr
 from zkkrum.cli import main as zkkrum
 from zkkrum.errors import EXIT_BUG, EXIT_CODES, EXIT_INTERRUPTED, ResourceError
 from zkkrum.learning.federation import Play, train
-from zkkrum.learning.simulate import simulated_updates, write_round
+from zkkrum.learning.simulate import simulated_updates, truth_of, write_round
 from zkkrum.proof.material import load
 from zkkrum.proof.prove import prove
 from zkkrum.protocol.poseidon2 import hash_many
-from zkkrum.rounds.directory import Truth
 from zkkrum.rounds.parties import Terms
 from zkkrum.toolchain import Toolchain
 
@@ -294,11 +293,10 @@ class World:
                 ("zipped", None, ".npz"),
             ):
                 tensors, attackers = simulated_updates(5, 60, 1, "gaussian", None, 0.0, seed=1)
-                names = tuple(f"client-0{i}" for i in attackers)
-                truth = Truth(byzantine=names, attack="gaussian", strength=None, seed=1)
+                truth = truth_of(5, attackers, "gaussian", None, seed=1)
                 write_round(path / name, tensors, truth, hash_many, Terms(overrides={"chunk": chunk}), suffix)
                 prove(load(path / name, tools.bb.hash_many), path / name / "bundle", tools)
-            train(path / "run", Play(2, 5, 1, "sign-flip", seed=1), tools, lambda _: None)
+            train(path / "run", Play(2, 5, 1, "sign-flip", seed=1), tools)
         return cls(path)
 
 

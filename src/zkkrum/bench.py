@@ -22,6 +22,7 @@ import psutil  # type: ignore[import-untyped, unused-ignore]
 
 from zkkrum.errors import ReferenceStringError, ResourceError
 from zkkrum.extras import require
+from zkkrum.learning.simulate import client_names
 from zkkrum.proof.build import build, gates, verification_key
 from zkkrum.proof.form import Form
 from zkkrum.proof.material import Material
@@ -172,8 +173,7 @@ def _cpu_seconds() -> float:
 def round_of(shape: Shape) -> Round:
     """Open the round of a shape."""
     rules = {"score": Score.ALL_PAIRS, "detection": Detection.BRACKETS} if shape.original else {}
-    clients = [f"client-{i:03d}" for i in range(shape.n)]
-    return open_round(clients, shape.d, CLIP, Terms(b=shape.b, overrides=dict(rules)))
+    return open_round(client_names(shape.n), shape.d, CLIP, Terms(b=shape.b, overrides=dict(rules)))
 
 
 def measure(shape: Shape, tools: Toolchain, folder: Path, jobs: int | None = None) -> Measurement:

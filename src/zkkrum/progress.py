@@ -1,4 +1,4 @@
-"""Progress of long work, reported to whoever asked.
+"""Progress of long work and what is worth a sentence, told to whoever asked.
 
 Must not know who draws it.
 """
@@ -11,5 +11,13 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 
+Notify = Callable[[str], None]
+"""Told in a sentence what is ignored, removed, installed or done."""
+
+
 def silent(what: str, done: int, total: int) -> None:
     """Report progress to nobody."""
+
+
+def unheard(sentence: str) -> None:
+    """Tell nobody."""

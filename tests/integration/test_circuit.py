@@ -212,7 +212,7 @@ class TestHonest:
 
     @pytest.mark.parametrize("word", range(3), ids=["malicious", "flagged", "selected"])
     def test_no_other_outputs_than_the_reference(self, mad: Program, word: int) -> None:
-        words = mad_case().outcome.verdict.public_words()
+        words = [*mad_case().outcome.verdict.public_words()]
         words[word] ^= 1
         assert not mad.outputs(mad_case().inputs(), words)
 

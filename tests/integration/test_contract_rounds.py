@@ -109,8 +109,17 @@ def test_contract_computes_the_context_of_the_package(contracts: dict[str, Contr
 )  # fmt: skip
 def test_constants_out_of_bounds_are_refused(b: Bench, field: str, value: Any) -> None:
     words = circuit_words(b.params) | {field: value}
-    bounds = {"b": "b is 8, 10, 12, 14 or 16", "chunk": "chunk is a multiple of floor(252 / b)"}
-    with refused("BadConstants", *([bounds[field]] if field in bounds else [])):
+    bounds = {
+        "n": "3 <= n <= 253",
+        "d": "1 <= d < 2^31",
+        "b": "b is 8, 10, 12, 14 or 16",
+        "chunk": "chunk is a multiple of floor(252 / b)",
+        "f": "2f + 2 < n",
+        "m": "1 <= m <= n - f",
+        **dict.fromkeys(("zDenominator", "gammaDenominator"), "denominators are not zero"),
+        **dict.fromkeys(("score", "detection", "acceptance"), "rules have ids"),
+    }
+    with refused("BadConstants", bounds[field]):
         create(b, words=words)
 
 

@@ -94,7 +94,7 @@ class Program:
         ``return`` in a ``Prover.toml`` is what nargo compares the outputs with.
         """
         try:
-            self.execute({**inputs, "return": words})
+            self.execute({**inputs, "return": list(words)})
         except ConstraintError as error:
             if not error.message.startswith("Cannot satisfy constraint"):
                 raise

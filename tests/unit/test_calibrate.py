@@ -162,7 +162,7 @@ def test_what_it_costs() -> None:
     c = calibrate([scores_of(q, PARAMS) for _, q in rounds], PARAMS, 0.05)
     seen: list[int] = []
     attacks = ["scale", "sign-flip"]
-    costs = cost(rounds, c, attacks, 2, 0, lambda done, total: seen.append(done))
+    costs = cost(rounds, c, attacks, 2, 0, lambda _, done, total: seen.append(done))
     assert costs == cost(rounds, c, attacks, 2, 0)
     assert seen[-1] == 2 * 60
     assert costs[0].flagged[0] == 1

@@ -149,7 +149,7 @@ def test_warnings_are_counted() -> None:
 
 def test_progress_reaches_its_end() -> None:
     seen: list[tuple[int, int]] = []
-    evaluate(SMALL, lambda done, total: seen.append((done, total)))
+    evaluate(SMALL, lambda _, done, total: seen.append((done, total)))
     assert seen == [(i + 1, 24) for i in range(24)]
 
 

@@ -20,6 +20,7 @@ from zkkrum.protocol.krum import (
     Brackets,
     Krum,
     Mad,
+    Verdict,
     bitmap,
     lower_median,
     nearest,
@@ -263,7 +264,8 @@ def test_no_flag_without_malicious() -> None:
         for _ in range(300):
             verdict = Krum(p)(rng.integers(-9, 9, (7, 3)) * rng.integers(1, 9, (7, 1))).verdict
             assert verdict.malicious or not verdict.flagged
-            assert verdict.public_words() == [verdict.malicious, bitmap(verdict.flagged), bitmap(verdict.selected)]
+            assert verdict.public_words() == (verdict.malicious, bitmap(verdict.flagged), bitmap(verdict.selected))
+            assert Verdict.of_words(*verdict.public_words()) == verdict
 
 
 def test_pairs_come_in_the_protocols_order() -> None:

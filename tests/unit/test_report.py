@@ -338,5 +338,5 @@ def test_what_is_neither_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a round"):
         of_path(tmp_path)
     (tmp_path / MANIFEST).write_text("{}")
-    with pytest.raises(InputError, match=r"manifest\.json: "):
+    with pytest.raises(InputError, match="its manifest is not valid: "):
         of_path(tmp_path)

@@ -108,5 +108,5 @@ def test_accuracy_is_read_as_a_strangers_file(tmp_path: Path) -> None:
     for text in ('{"accuracy": {"1": 0.5}, "accuracy": {"1": 0.9}}', "[" * 100_000, "x" * (2**20 + 1)):
         run.accuracy_file.unlink()
         run.accuracy_file.write_text(text)
-        with pytest.raises(InputError, match=r"accuracy\.json: cannot be read"):
+        with pytest.raises(InputError, match=r"accuracy\.json: "):
             run.load_accuracy()

@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from zkkrum.errors import InputError
+from zkkrum.progress import Notify, Progress, silent
 from zkkrum.protocol.params import MAD_N_MIN, Params
 
 JSON_VERSION = 1
@@ -219,14 +220,14 @@ def say_fallback(params: Params) -> None:
 
 
 @contextlib.contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[Progress]:
     """Give a callback (what, done, total) that draws one bar per stage on stderr; they vanish at the end.
 
     Nothing is written where standard error is no terminal, or under ``-q``; with ``-v`` every step is a line there.
     """
     console, how = Console(stderr=True), manner()
     if how.quiet or not console.is_terminal:
-        yield _steps() if how.verbose and not how.quiet else _nothing
+        yield _steps() if how.verbose and not how.quiet else silent
         return
     columns = (
         TextColumn("{task.description}"),
@@ -246,11 +247,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
-def _nothing(what: str, done: int, total: int) -> None:
-    """Draw nothing."""
-
-
-def _steps() -> Callable[[str, int, int], None]:
+def _steps() -> Progress:
     started = time.perf_counter()
 
     def step(what: str, done: int, total: int) -> None:
@@ -261,11 +258,11 @@ def _steps() -> Callable[[str, int, int], None]:
 
 
 @contextlib.contextmanager
-def spinner(what: str = "starting") -> Iterator[Callable[[str], None]]:
+def spinner(what: str = "starting") -> Iterator[Notify]:
     """Give a function that says what is going on, beside a spinner on a terminal; elsewhere with ``-v`` only."""
     console, how = Console(stderr=True, highlight=False), manner()
     if how.quiet or not console.is_terminal:
-        steps = _steps() if how.verbose and not how.quiet else _nothing
+        steps = _steps() if how.verbose and not how.quiet else silent
         yield lambda now: steps(now, 0, 0)
         return
     with console.status(as_text(what)) as status:

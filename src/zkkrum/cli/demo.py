@@ -30,7 +30,7 @@ from zkkrum.proof.verify import verify
 from zkkrum.protocol.forecast import round_gates
 from zkkrum.protocol.poseidon2 import hash_many
 from zkkrum.protocol.sizes import points_for
-from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.parties import open_round
 from zkkrum.toolchain import Toolchain
 
@@ -77,7 +77,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
     )
     with step("look up the tools", lambda: Toolchain.find(notify=say).ready()) as tools, progress_bar() as progress:
         names = simulation.client_names(CLIENTS)
-        truth = Truth(byzantine=tuple(names[i] for i in attackers), attack=ATTACK, strength=None, seed=seed)
+        truth = simulation.truth_of(CLIENTS, attackers, ATTACK, None, seed)
         d = sum(t.size for t in tensors[0].values())
         params = open_round(names, d, 1.0).params
         try:

@@ -161,7 +161,7 @@ def evaluate(
         m=m,
     )
     with progress_bar() as progress:
-        cells = evaluation.evaluate(grid, lambda done, total: progress("rounds", done, total))
+        cells = evaluation.evaluate(grid, progress)
     _write(csv_path, evaluation.to_csv(cells))
     _write(markdown_path, evaluation.to_markdown(cells))
     if as_json:
@@ -279,9 +279,7 @@ def calibrate(
     costs = []
     if k and attack:
         with progress_bar() as progress:
-            costs = calibration.cost(
-                loaded, result, attack, k, seed, lambda done, total: progress("rounds replayed", done, total)
-            )
+            costs = calibration.cost(loaded, result, attack, k, seed, progress)
     head = f"# {result.rounds} clean rounds, at most {max_false_flag:g} of rounds with a false flag\n[parameters]\n"
     write_whole(out, (head + result.toml()).encode())
     if round_file:
@@ -436,7 +434,7 @@ def experiment(
             setup,
             prove=prove,
             prove_every=prove_every,
-            progress=lambda done, total: progress("rounds", done, total),
+            progress=progress,
         )
     report = experiments.to_dict(setup, result)
     _write(out / "results.csv", experiments.to_csv(result))

@@ -11,20 +11,12 @@ from pathlib import Path
 import click
 
 from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say, tell
-from zkkrum.errors import EXIT_DIFFERENT, InputError
+from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.files import write_whole
 from zkkrum.page import make as pages
-from zkkrum.proof.bundle import read_manifest
-from zkkrum.protocol.params import Params
+from zkkrum.proof.bundle import load_manifest
 from zkkrum.rounds.roundfile import load_round
 from zkkrum.toolchain import Toolchain
-
-
-def _params_of(bundle: Path) -> Params:
-    try:
-        return read_manifest(bundle).round.parameters.params()
-    except ValueError as error:
-        raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
 
 
 @click.command()
@@ -64,7 +56,10 @@ def page(
             else:
                 tell(f"{check}: {reason or 'exactly the page that this zkkrum makes'}")
             context.exit(EXIT_DIFFERENT if reason else 0)
-        shapes = [*(load_round(path).params for path in rounds), *map(_params_of, bundles)]
+        shapes = [
+            *(load_round(path).params for path in rounds),
+            *(load_manifest(path).round.parameters.params() for path in bundles),
+        ]
         made = pages.make(shapes, tools, say)
     write_whole(out, made)
     digest = hashlib.sha256(made).hexdigest()

@@ -28,7 +28,7 @@ from zkkrum.learning.attacks import ATTACKS
 from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import clipped_share
-from zkkrum.rounds.directory import RoundDirectory, Truth
+from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.models import check_subject, load_model, subject_of
 from zkkrum.rounds.parties import Terms, commit_update, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
@@ -80,8 +80,7 @@ def simulate(
     tensors, attackers = simulation.simulated_updates(
         clients, dimension, byzantine, attack, strength, heterogeneity, seed
     )
-    names = simulation.client_names(clients)
-    truth = Truth(byzantine=tuple(names[i] for i in attackers), attack=attack, strength=strength, seed=seed)
+    truth = simulation.truth_of(clients, attackers, attack, strength, seed)
     round = simulation.write_round(out, tensors, truth, _hash_for(clients * dimension), terms, f".{suffix}")
     say_fallback(round.params)
     if as_json:

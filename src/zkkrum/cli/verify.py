@@ -20,8 +20,8 @@ from zkkrum.cli.console import (
     say,
     tell,
 )
-from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED, InputError
-from zkkrum.proof.bundle import Manifest, read_manifest
+from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED
+from zkkrum.proof.bundle import Manifest, load_manifest
 from zkkrum.proof.verify import Verification
 from zkkrum.proof.verify import verify as verify_bundle
 from zkkrum.protocol.field import hex_of
@@ -149,10 +149,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     Nothing is checked: `zkkrum verify` does that. What it cannot check is marked "unverified": who committed, times,
     circuits and versions are the maker's own word.
     """
-    try:
-        manifest = read_manifest(bundle)
-    except ValueError as error:
-        raise InputError(f"{bundle}: its manifest is not valid: {error}") from error
+    manifest = load_manifest(bundle)
     if as_json:
         print_json({**manifest.model_dump(), "unverified": sorted(manifest.unverified)})
         return

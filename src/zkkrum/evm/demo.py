@@ -24,6 +24,7 @@ from zkkrum.evm.rounds import Rounds
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.files import ScratchFolder
 from zkkrum.learning.attacks import attacked_round, honest_updates
+from zkkrum.progress import Notify, unheard
 from zkkrum.proof.material import Material
 from zkkrum.proof.options import ProveOptions
 from zkkrum.proof.prove import prove
@@ -38,11 +39,6 @@ OPERATOR, VETOER, SERVER, ANYONE = (
 )
 TABLE_SHAPES = ((5, 1300), (10, 540), (20, 200), (40, 20))
 """n and d of the gas table: each fills more than half of a 2^15 circuit at b = 12."""
-Tell = Callable[[str], None]
-
-
-def silent(what: str) -> None:
-    """Report to nobody."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def life(
     clip: float | None = None,
     optimized: bool = True,
     out: Path | None = None,
-    tell: Tell = silent,
+    tell: Notify = unheard,
 ) -> Life:
     """Run one round from deployment to slashing.
 
@@ -226,10 +222,9 @@ def life(
     alone = stage.verify_gas(told, material)
     proving = _prove(stage, told, batch_size(params, optimized=optimized))
     steps += proving
-    malicious, flagged, selected = told.outputs
-    verdict = Verdict(bool(malicious), _clients(flagged), _clients(selected))
+    verdict = Verdict.of_words(*told.outputs)
     outcome = rounds.outcome(round)
-    steps += _slash(stage, round, outcome, flagged)
+    steps += _slash(stage, round, outcome, told.outputs[1])
     spent = tuple(step.gas for step in proving if step.gas)
     return Life(params, stage.gates, verdict, outcome, tuple(steps), spent, alone, stage.sizes, stage.chain)
 
@@ -264,10 +259,6 @@ def _slash(stage: Stage, round: Round, outcome: Outcome, flagged: int) -> list[S
     slashed = [event for name, event in rounds.contract.events(receipt) if name == "Slashed"]
     steps.append(Step("slash", receipt.gas, f"{len(slashed)} clients in one call"))
     return [*steps, _refused(lambda: rounds.slash(round, flagged, ANYONE), "slash again")]
-
-
-def _clients(bits: int) -> tuple[int, ...]:
-    return tuple(i for i in range(bits.bit_length()) if bits >> i & 1)
 
 
 def _refused(attempt: Callable[[], Receipt], name: str) -> Step:
@@ -354,7 +345,7 @@ PLAIN_SHAPES = ((6, 2), (10, 100), (10, 540), (10, 1_000), (10, 10_000), (10, 61
 """Sizes of the comparison: the original's example, two that fit one circuit, and up to LeNet-5."""
 
 
-def gas_table(tools: Toolchain, tell: Tell = silent) -> tuple[list[Life], list[PlainCost]]:
+def gas_table(tools: Toolchain, tell: Notify = unheard) -> tuple[list[Life], list[PlainCost]]:
     """Run a life for each of `TABLE_SHAPES`, and Krum on chain at `PLAIN_SHAPES`."""
     lives = []
     for n, d in TABLE_SHAPES:

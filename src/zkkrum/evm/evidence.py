@@ -36,8 +36,7 @@ def evidence_of(path: Path, checked: Verification) -> Evidence:
     round, verdict = checked.round, checked.verdict
     assert round is not None
     assert verdict is not None
-    malicious, flagged, selected = verdict.public_words()
-    outputs, n = (malicious, flagged, selected), round.params.n
+    outputs, n = verdict.public_words(), round.params.n
     proof, public_inputs = (read_file(path / name) for name in (TOP.proof, TOP.public_inputs))
     if checked.form is Form.ROUND:
         return Evidence(round, outputs, [RoundInputs.parse(public_inputs, n).leaves], proof)

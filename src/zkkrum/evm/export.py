@@ -16,11 +16,12 @@ from typing import Any, Final, Literal
 
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
+from zkkrum.evm.chain import NOBODY
 from zkkrum.evm.claims import ClaimState, first_missing
 from zkkrum.evm.evidence import evidence_of
 from zkkrum.evm.gas import batch_size, gas_of
 from zkkrum.evm.rehearsal import is_bound, rehearse
-from zkkrum.evm.rounds import DEFAULT_SCHEDULE
+from zkkrum.evm.rounds import DEFAULT_SCHEDULE, DEFAULT_SLASHING, VERIFIERS
 from zkkrum.evm.solidity import Contract, encode_call
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.evm.verifiers import Verifier
@@ -32,7 +33,7 @@ from zkkrum.proof.keys import expected_key_hash
 from zkkrum.proof.statement import PublicChallenge, Words, round_words, shard_words, verdict_words
 from zkkrum.proof.verify import Verification, verify
 from zkkrum.protocol.commitment import statement
-from zkkrum.protocol.field import to_hex
+from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params
 from zkkrum.rounds.roundfile import ParametersFile, Strict, parse_bytes, parse_model
@@ -125,7 +126,7 @@ def _hex(data: bytes) -> bytes:
 def _artifact(contract: Contract) -> bytes:
     """Return ABI and creation code; addresses of libraries are to be put at the byte offsets of ``links``."""
     links = {name: list(offsets) for name, offsets in contract.links.items()}
-    code = "0x" + contract.bytecode.hex()
+    code = hex_of(contract.bytecode)
     return _text({"contractName": contract.name, "abi": contract.abi, "bytecode": code, "links": links})
 
 
@@ -134,14 +135,11 @@ def constructor_template(params: Params) -> dict[str, Any]:
 
     Verifiers that the shape does not have are the zero address; the schedule is the default, to be changed at will.
     """
-    slashing = ("slasher", "avs", "operatorSetId", "askedAtCommit", "strategies", "wadsToSlash")
     has, words = verifiers.names_of(params), solidity.circuit_words(params)
     return {
-        "verifiers_": {
-            name: None if name in has else "0x" + "00" * 20 for name in ("round", "shard", "lastShard", "verdict")
-        },
-        "circuit": {k: "0x" + v.hex() if isinstance(v, bytes) else v for k, v in words.items()},
-        "slashing_": dict.fromkeys(slashing),
+        "verifiers_": {name: None if name in has else NOBODY for name in VERIFIERS},
+        "circuit": {k: hex_of(v) if isinstance(v, bytes) else v for k, v in words.items()},
+        "slashing_": dict.fromkeys(DEFAULT_SLASHING.words(NOBODY)),
         "schedule_": DEFAULT_SCHEDULE.words(),
         "operator": None,
         "vetoer": None,
@@ -217,10 +215,10 @@ def _plan(
     state = encode_call(rounds.selectors["claimOf"], round_id, 0).hex()
     files[TRANSACTIONS] = _text(
         {
-            "to": "0x" + told.round.contract.hex(),
+            "to": hex_of(told.round.contract),
             "chainId": str(told.round.chain_id),
-            "roundId": "0x" + told.round.round_id.hex(),
-            "aggregate": "0x" + told.aggregate.hex(),
+            "roundId": hex_of(told.round.round_id),
+            "aggregate": hex_of(told.aggregate),
             "outputs": dict(zip(("malicious", "flagged", "selected"), map(str, told.outputs), strict=True)),
             "transactions": [
                 {"file": t.file, "what": t.title, "bytes": t.bytes, "gasForecast": t.gas} for t in planned
@@ -239,10 +237,7 @@ def _named_inputs(told: Evidence, commitments: Sequence[bytes]) -> Files:
     """Return the public inputs of every proof by name, in the order the verifiers take them."""
     round = told.round
     stated = statement(round.context, commitments, told.aggregate)
-    malicious, flagged, selected = told.outputs
-    verdict = Verdict(
-        bool(malicious), *(tuple(i for i in range(round.params.n) if b >> i & 1) for b in (flagged, selected))
-    )
+    verdict = Verdict.of_words(*told.outputs)
     found: dict[str, Words] = {}
     if told.public is None:
         found["round"] = round_words(round, stated, told.leaves[0], verdict)

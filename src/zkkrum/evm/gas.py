@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from zkkrum.evm.transactions import ENVELOPE_BYTES, TRANSACTION_BYTES, TRANSACTION_GAS, Call
-from zkkrum.proof.form import VK, Form, shard_key
+from zkkrum.proof.form import TOP, VK, Form, Part, shard_key, shard_part
 from zkkrum.protocol import forecast as circuits
 from zkkrum.protocol.params import Params
 from zkkrum.protocol.sizes import points_for, proof_bytes
@@ -97,19 +97,20 @@ def calldata_gas(data: bytes) -> int:
 
 def execution_gas(params: Params, function: str, shards: range = range(0)) -> int:
     """Return what a call of `KrumRounds` costs beyond 21,000 and its calldata, its verifications included."""
-    n = params.n
-    gates = Form.of(params).gates(params)
+    form = Form.of(params)
+    gates = form.gates(params)
 
     def line(coefficients: tuple[int, int]) -> int:
-        return coefficients[0] + coefficients[1] * n
+        return coefficients[0] + coefficients[1] * params.n
 
-    if function == "submit":
-        return line(SUBMIT) + _verification(gates[VK], n + 5)
+    def verification(part: Part) -> int:
+        return VERIFIER + VERIFIER_DOUBLING * _doublings(gates[part.key]) + VERIFIER_INPUT * form.words(params, part)
+
     if function == "begin":
         return line(BEGIN)
-    if function == "conclude":
-        return line(CONCLUDE) + _verification(gates[VK], n + 6)
-    proofs = [_verification(gates[shard_key(params, t)], 2 * n + 4) for t in shards]
+    if function in ("submit", "conclude"):
+        return line(SUBMIT if function == "submit" else CONCLUDE) + verification(TOP)
+    proofs = [verification(shard_part(params, t)) for t in shards]
     return line(BATCH) + sum(line(SHARD) + each for each in proofs) + (0 if shards.start else line(FIRST_BATCH))
 
 
@@ -181,10 +182,6 @@ def larger_shards(params: Params) -> list[Larger]:
 
 def _doublings(gates: int) -> int:
     return points_for(gates).bit_length() - 16
-
-
-def _verification(gates: int, inputs: int) -> int:
-    return VERIFIER + VERIFIER_DOUBLING * _doublings(gates) + VERIFIER_INPUT * inputs
 
 
 def _cost(params: Params, function: str, shards: range = range(0)) -> Cost:

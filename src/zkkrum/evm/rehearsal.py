@@ -15,6 +15,7 @@ from zkkrum.evm.claims import Outcome
 from zkkrum.evm.deployment import deploy_all
 from zkkrum.evm.transactions import Call, Evidence
 from zkkrum.evm.verifiers import Verifier
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import is_address
 from zkkrum.toolchain import Toolchain
 
@@ -46,7 +47,7 @@ def rehearse(
         )
     chain = Chain(round.chain_id)
     rounds = deploy_all(chain, round.params, verifiers, tools.solc, (OPERATOR, VETOER)).rounds
-    there = "0x" + round.contract.hex()
+    there = hex_of(round.contract)
     chain.move(rounds.contract.address, there)
     rounds.contract.address = there
     rounds.open(round)

@@ -16,6 +16,8 @@ from zkkrum.evm.transactions import Call
 from zkkrum.protocol.params import Params, Round, clip_bits
 
 DAY = 24 * 3600
+VERIFIERS = ("round", "shard", "lastShard", "verdict")
+"""The contract's names of them; a shape has the first, or the others."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,8 @@ class Rounds:
         roles
             Operator, who deploys, and vetoer.
         """
-        names = ("round", "shard", "lastShard", "verdict")
         arguments = (
-            {name: verifiers.get(name, NOBODY) for name in names},
+            {name: verifiers.get(name, NOBODY) for name in VERIFIERS},
             circuit_words(params),
             slashing.words(slasher),
             schedule.words(),

@@ -397,7 +397,7 @@ class ZkKrum(FedAvg):
         return self._tools.bb.hash_many if self._tools else hash_many
 
     def _round(self, nodes: Sequence[int], base: Mapping[str, NDArray[Any]]) -> Round:
-        d = sum(int(np.prod(spec.shape, dtype=np.int64)) for spec in trained(base))
+        d = sum(spec.size for spec in trained(base))
         roster = [client_id(node) for node in nodes]
         try:
             return open_round(roster, d, self.clip, self.terms, subject=subject_of(base))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from zkkrum.errors import InputError, ZkkrumError
 from zkkrum.files import ScratchFolder
 from zkkrum.flower.messages import unpack_step
-from zkkrum.proof.bundle import read_manifest
+from zkkrum.proof.bundle import load_manifest
 from zkkrum.proof.model import apply_aggregate
 from zkkrum.proof.verify import Verification, verify
 from zkkrum.protocol.field import hex_of
@@ -86,12 +86,10 @@ def _step(model: Tensors, record: ConfigRecord, check: Check, tools: Toolchain) 
     with ScratchFolder() as scratch:
         bundle, aggregate = unpack_step(record, Path(scratch))
         try:
-            manifest = read_manifest(bundle)
+            manifest = load_manifest(bundle)
             if manifest.round.subject != hex_of(subject_of(model)):
                 return None
             found = verify(bundle, tools, aggregate=aggregate)
-        except ValueError as error:
-            raise InputError(f"manifest: {error}") from error
         except InputError as error:
             said = error.message.removeprefix(f"{bundle}: ").replace(f"{scratch}/", "")
             raise InputError(said, error.hint) from error

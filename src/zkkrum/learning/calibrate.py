@@ -6,7 +6,7 @@ far honest clients stray; few rounds say little, and every result says how littl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
@@ -20,6 +20,7 @@ from zkkrum.errors import InputError
 from zkkrum.learning.attacks import attacked_round
 from zkkrum.learning.evade import parse_attack, play
 from zkkrum.learning.evaluate import Tally, judge
+from zkkrum.progress import Progress, silent
 from zkkrum.protocol.krum import Brackets, Mad, detect, scores, squared_distances
 from zkkrum.protocol.params import Detection, Params, Round
 from zkkrum.protocol.quantize import Integers, dequantize
@@ -358,7 +359,7 @@ def cost(
     attacks: Sequence[str],
     k: int,
     seed: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> list[Cost]:
     """Replay clean rounds with k attackers drawn at random, under both pairs of thresholds.
 
@@ -371,7 +372,7 @@ def cost(
     attacks, k, seed
         Attacks as `parse_attack` reads them, attackers per round, and the seed of the replay.
     progress
-        Called with (replayed rounds, all).
+        Told after each replayed round.
     """
     before = rounds[-1][0].params
     pair = before, replace(before, z=calibration.z, gamma=calibration.gamma)
@@ -386,8 +387,7 @@ def cost(
                 sent, byzantine = attacked_round(dequantize(q, round.clip, params.b), k, name, rng, chosen)
                 judge(sent, byzantine, round.clip, [params], [tally])
                 done += 1
-                if progress:
-                    progress(done, 2 * len(rounds) * len(attacks))
+                progress("rounds replayed", done, 2 * len(rounds) * len(attacks))
         b, a = tallies
         out.append(
             Cost(

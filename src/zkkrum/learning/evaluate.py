@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import product
 from math import isfinite, sqrt
@@ -19,6 +19,7 @@ import numpy as np
 from zkkrum.errors import InputError
 from zkkrum.learning.attacks import ATTACKS, Vectors, attacked_round, honest_updates
 from zkkrum.learning.evade import Goal, parse_attack, play
+from zkkrum.progress import Progress, silent
 from zkkrum.protocol.fitness import doubts
 from zkkrum.protocol.krum import Outcome, Verdict, detect, scores, select, squared_distances
 from zkkrum.protocol.params import Acceptance, Detection, Params, Score
@@ -313,7 +314,7 @@ def _generator(*key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(key))
 
 
-def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> list[Cell]:
+def evaluate(grid: Grid, progress: Progress = silent) -> list[Cell]:
     """Run a grid.
 
     Parameters
@@ -321,7 +322,7 @@ def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> 
     grid
         What to run.
     progress
-        Called with (rounds done, rounds in all) after each round.
+        Told after each round.
 
     Returns
     -------
@@ -343,8 +344,7 @@ def evaluate(grid: Grid, progress: Callable[[int, int], None] | None = None) -> 
         for r in range(grid.rounds):
             _play(grid, scenario, r, params, tallies)
             done += 1
-            if progress:
-                progress(done, total)
+            progress("rounds", done, total)
         cells += [Cell.of(rule, p, scenario, t) for rule, p, t in zip(grid.rules, params, tallies, strict=True)]
     return cells
 

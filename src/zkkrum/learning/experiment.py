@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zkkrum.errors import InputError
 from zkkrum.extras import require
 from zkkrum.learning.evade import parse_attack, play
+from zkkrum.learning.simulate import client_names
 from zkkrum.learning.training import (
     TRAINING_ATTACKS,
     Federation,
@@ -31,6 +32,7 @@ from zkkrum.learning.training import (
     initial_model,
     updates_of,
 )
+from zkkrum.progress import Progress, silent
 from zkkrum.proof.material import Material
 from zkkrum.proof.prove import prove as prove_round
 from zkkrum.protocol.aggregate import unproved_mean
@@ -173,7 +175,7 @@ def run(
     *,
     prove: Prove | None = None,
     prove_every: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Run every arm of an experiment.
 
@@ -184,7 +186,7 @@ def run(
     prove, prove_every
         How to prove a round, and which: rounds K, 2K, … of the arms that apply a rule; 0 for none.
     progress
-        Called with (rounds done, rounds in all).
+        Told after each round.
 
     Raises
     ------
@@ -229,8 +231,7 @@ def run(
                     proof,
                 )
             )
-            if progress:
-                progress(len(steps), len(arms) * setup.rounds)
+            progress("rounds", len(steps), len(arms) * setup.rounds)
     return Result(byzantine, tuple(steps))
 
 
@@ -305,10 +306,9 @@ def prover(folder: Path, setup: Setup, tools: Toolchain) -> Prove:
     """Return a `Prove` that opens a round, commits to q as the clients would, and writes bundles into a folder."""
 
     def prove(name: str, r: int, params: Params, q: Integers, outcome: Outcome) -> str:
-        roster = [f"client-{i:03d}" for i in range(params.n)]
         names = ("f", "m", "z", "gamma", "acceptance")
         overrides = {name: getattr(params, name) for name in names}
-        round = open_round(roster, params.d, setup.clip, Terms(b=params.b, overrides=overrides))
+        round = open_round(client_names(params.n), params.d, setup.clip, Terms(b=params.b, overrides=overrides))
         path = folder / f"{name.replace(':', '-')}-{r:03d}"
         done = prove_round(Material.commit_values(round, q, tools.bb.hash_many), path, tools)
         assert done.outcome.verdict == outcome.verdict

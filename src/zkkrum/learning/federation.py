@@ -6,7 +6,6 @@ hand out, and holds neither updates nor openings.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from zkkrum.errors import InputError
 from zkkrum.learning.simulate import client_names
 from zkkrum.learning.training import Federation, Training, accuracy, flatten_model, initial_model, updates_of
+from zkkrum.progress import Notify, unheard
 from zkkrum.proof.material import Material
 from zkkrum.proof.model import apply_aggregate
 from zkkrum.proof.prove import prove
@@ -73,7 +73,7 @@ class Play:
             raise InputError(f"run: expected rounds >= 1, attackers in [0, clients), prove_every >= 1, found {self}")
 
 
-def train(path: Path, play: Play, tools: Toolchain, say: Callable[[str], None] = lambda _: None) -> list[Step]:
+def train(path: Path, play: Play, tools: Toolchain, say: Notify = unheard) -> list[Step]:
     """Train, prove and write a run (`zkkrum.rounds.run`).
 
     Parameters

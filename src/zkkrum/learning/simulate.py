@@ -27,6 +27,12 @@ def client_names(n: int) -> tuple[str, ...]:
     return tuple(f"client-{i:0{max(2, len(str(n - 1)))}d}" for i in range(n))
 
 
+def truth_of(n: int, attackers: Sequence[int], attack: str, strength: float | None, seed: int) -> Truth:
+    """Return what ``truth.json`` says of a simulated round of n clients, given the attackers' positions."""
+    names = client_names(n)
+    return Truth(byzantine=tuple(names[i] for i in attackers), attack=attack, strength=strength, seed=seed)
+
+
 def simulated_updates(
     n: int, d: int, byzantine: int, attack: str, strength: float | None, heterogeneity: float, seed: int
 ) -> tuple[list[Tensors], tuple[int, ...]]:

@@ -204,7 +204,7 @@ def flatten_model(model: Model) -> tuple[NDArray[np.float64], Layout]:
 
 
 def add(model: Model, delta: NDArray[np.float64], layout: Layout) -> Model:
-    """Return the model moved by a vector of shape (d,)."""
+    """Return the model moved by a vector of shape (d,); it may overflow, as without defence it does."""
     return unflatten(flatten_model(model)[0] + delta, layout)
 
 

@@ -10,7 +10,7 @@ import errno
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from zkkrum.errors import InputError
 from zkkrum.page.keys import circuit_names, known_keys
+from zkkrum.progress import Notify, unheard
 from zkkrum.protocol.params import Params
 from zkkrum.rounds.foreign import parse_json, read_plain
 from zkkrum.rounds.roundfile import ParametersFile
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.toolchain.web import workspace
 from zkkrum.version import __version__
-
-Notify = Callable[[str], None]
 
 WEB = Path(__file__).parent / "web"
 ENTRY = "src/main.ts"
@@ -36,7 +35,7 @@ _MADE = '<script type="application/json" id="made">'
 _SHAPES = TypeAdapter(tuple[ParametersFile, ...])
 
 
-def make(shapes: Iterable[Params], tools: Toolchain, notify: Notify | None = None) -> bytes:
+def make(shapes: Iterable[Params], tools: Toolchain, notify: Notify = unheard) -> bytes:
     """Return the page.
 
     Parameters
@@ -62,7 +61,7 @@ def make(shapes: Iterable[Params], tools: Toolchain, notify: Notify | None = Non
     return _document(made, _script(notify)).encode()
 
 
-def check(path: Path, tools: Toolchain, notify: Notify | None = None) -> str:
+def check(path: Path, tools: Toolchain, notify: Notify = unheard) -> str:
     """Tell whether a file is exactly what this version makes for the shapes that it says it was made with.
 
     Returns
@@ -108,7 +107,7 @@ def _made_of(page: str) -> dict[str, Any]:
 
 
 @cache
-def _script(notify: Notify | None) -> str:
+def _script(notify: Notify) -> str:
     """Build the page's script; once a process, for it depends on nothing but the package."""
     with workspace(WEB, notify=notify) as web:
         out = web.folder / "page.js"

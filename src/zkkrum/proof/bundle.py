@@ -203,6 +203,14 @@ def read_manifest(path: Path) -> Manifest:
     return parse_model(Manifest, data)
 
 
+def load_manifest(path: Path) -> Manifest:
+    """Read the manifest of a bundle, for readers who verify nothing: `InputError` for whatever is wrong with it."""
+    try:
+        return read_manifest(path)
+    except ValueError as error:
+        raise InputError(f"{path}: its manifest is not valid: {error}") from error
+
+
 def _protocol_of(data: bytes) -> int | None:
     """Return the protocol's version that a manifest names; None where it names none."""
     try:

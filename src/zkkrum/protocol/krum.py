@@ -28,6 +28,15 @@ def bitmap(clients: Iterable[int]) -> int:
     return sum(1 << i for i in clients)
 
 
+def clients_of(bits: int) -> tuple[int, ...]:
+    """Return the clients of a bitmap, ascending.
+
+    >>> clients_of(9)
+    (0, 3)
+    """
+    return tuple(i for i in range(bits.bit_length()) if bits >> i & 1)
+
+
 def squared_distances(q: Integers) -> Integers:
     """Return all exact squared Euclidean distances.
 
@@ -209,9 +218,14 @@ class Verdict:
     flagged: tuple[int, ...]
     selected: tuple[int, ...]
 
-    def public_words(self) -> list[int]:
+    def public_words(self) -> tuple[int, int, int]:
         """Return the circuit's outputs in order: malicious, bitmap of flagged, bitmap of selected."""
-        return [int(self.malicious), bitmap(self.flagged), bitmap(self.selected)]
+        return int(self.malicious), bitmap(self.flagged), bitmap(self.selected)
+
+    @classmethod
+    def of_words(cls, malicious: int, flagged: int, selected: int) -> Verdict:
+        """Return the verdict that `public_words` says."""
+        return cls(bool(malicious), clients_of(flagged), clients_of(selected))
 
     def accepted(self, params: Params) -> tuple[int, ...]:
         """Return who is aggregated, ascending (protocol: The rules, Acceptance).

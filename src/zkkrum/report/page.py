@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from zkkrum.errors import InputError
-from zkkrum.proof.bundle import Manifest, read_manifest
+from zkkrum.proof.bundle import Manifest, load_manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.verify import Verification
 from zkkrum.protocol.explain import Explanation, explain
@@ -114,7 +114,7 @@ def of_path(path: Path, answer: Verification | None = None) -> Page:
 
 
 def _of_bundle(path: Path, answer: Verification | None) -> Page:
-    manifest, title = _manifest(path), path.resolve().name
+    manifest, title = load_manifest(path), path.resolve().name
     if answer is None:
         try:
             round = manifest.round.round()
@@ -173,13 +173,6 @@ def _comparisons(answer: Verification) -> Sequence[Comparison]:
     )
 
 
-def _manifest(path: Path) -> Manifest:
-    try:
-        return read_manifest(path)
-    except ValueError as error:
-        raise InputError(f"{path}: {MANIFEST}: {error}") from error
-
-
 def _of_round(path: Path) -> Page:
     home = RoundDirectory(path)
     round, q = load_past_round(path)
@@ -196,7 +189,7 @@ def _of_round(path: Path) -> Page:
     proof = "Computed by the reference from the server’s own files; no commitment or proof was checked for this page."
     manifest = None
     if (path / "bundle" / MANIFEST).is_file():
-        found = _manifest(path / "bundle")
+        found = load_manifest(path / "bundle")
         if found.round.round().context == round.context:
             manifest = found
             proof += " The round’s bundle makes " + (

@@ -67,9 +67,8 @@ class AggregateFile:
         for name, ours, theirs in (("bits", self.b, p.b), ("clip", self.clip, round.clip)):
             if ours != theirs:
                 raise InputError(f"{who}: {name}: expected the round's {theirs}, found {ours}")
-        sizes = [math.prod(spec.shape) for spec in self.layout]
-        if self.layout and sum(sizes) != p.d:
-            raise InputError(f"{who}: layout: expected tensors of {p.d} values (d) in all, found {sum(sizes)}")
+        if self.layout and (size := sum(spec.size for spec in self.layout)) != p.d:
+            raise InputError(f"{who}: layout: expected tensors of {p.d} values (d) in all, found {size}")
 
     def save(self, path: Path) -> None:
         """Write the file, readable by its owner alone, whole or not at all."""

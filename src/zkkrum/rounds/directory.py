@@ -18,7 +18,6 @@ An opening is a NumPy archive of exactly these arrays:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.foreign import read_plain
-from zkkrum.rounds.roundfile import Strict, parse_bytes, parse_model, save_round
+from zkkrum.rounds.roundfile import Strict, load_json, parse_bytes, parse_model, save_round
 from zkkrum.rounds.tensors import SUFFIXES
 from zkkrum.rounds.updates import Update, load_update, of_size, read_update_layout, same_layout
 
@@ -118,7 +117,7 @@ class RoundDirectory:
         files = _one_file_a_client(self.updates, SUFFIXES, roster)
         if d is None:
             layout = same_layout({client: read_update_layout(files[client], client) for client in roster})
-            d = sum(math.prod(spec.shape) for spec in layout)
+            d = sum(spec.size for spec in layout)
         return [load_update(files[client], client, of_size(d)) for client in roster]
 
     def load_openings(self, round: Round) -> list[Opening]:
@@ -259,7 +258,4 @@ class Truth(Strict):
 
 def read_truth(home: RoundDirectory) -> Truth:
     """Read ``truth.json`` of a simulated round (`InputError` where there is none)."""
-    try:
-        return parse_model(Truth, read_plain(home.truth, TRUTH_BYTES_MAX))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{home.truth}: not readable: {getattr(error, 'strerror', None) or error}") from error
+    return load_json(Truth, home.truth, TRUTH_BYTES_MAX)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from zkkrum.errors import InputError
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.tensors import (
     Layout,
@@ -165,7 +166,7 @@ def check_subject(model: Tensors, round: Round, *, any_base: bool = False) -> bo
             "open rounds with `zkkrum open --base MODEL`, so that the proof binds the model",
         )
     raise InputError(
-        f"the round starts from another model: its subject is 0x{round.subject.hex()}, "
-        f"that of this model 0x{subject_of(model).hex()}",
+        f"the round starts from another model: its subject is {hex_of(round.subject)}, "
+        f"that of this model {hex_of(subject_of(model))}",
         "a round's mean is an update of the model its clients trained on, and of no other",
     )

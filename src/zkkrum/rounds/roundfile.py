@@ -15,8 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
+from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import PROTOCOL, Params, Round
-from zkkrum.rounds.foreign import parse_json, read_toml
+from zkkrum.rounds.foreign import parse_json, read_plain, read_toml
 
 
 def _strict_text(value: object) -> object:
@@ -87,12 +88,12 @@ class RoundFile(Strict):
         """Describe a round."""
         return cls(
             protocol=PROTOCOL,
-            round_id="0x" + round.round_id.hex(),
+            round_id=hex_of(round.round_id),
             clip=round.clip,
             roster=round.roster,
-            subject="0x" + round.subject.hex(),
+            subject=hex_of(round.subject),
             chain_id=str(round.chain_id),
-            contract="0x" + round.contract.hex(),
+            contract=hex_of(round.contract),
             parameters=ParametersFile.of(round.params),
         )
 
@@ -147,20 +148,37 @@ def parse_model(model: type[Model], data: bytes) -> Model:
     return found
 
 
-def load_round(path: Path) -> Round:
-    """Read ``round.toml``; raises `InputError` naming the file and the field."""
+def load_json(model: type[Model], path: Path, most: int) -> Model:
+    """Read a small file of JSON; `InputError` naming it and, in one that can be read, the field."""
     try:
-        return RoundFile.model_validate(read_toml(path)).round()
+        return parse_model(model, read_plain(path, most))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def load_toml(model: type[Model], path: Path, missing: str = "") -> Model:
+    """Read a small file of TOML; as `load_json`. ``missing`` is the hint where there is no such file."""
+    try:
+        return model.model_validate(read_toml(path))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file", "a round starts with `zkkrum open` or `zkkrum simulate`") from None
+        raise InputError(f"{path}: no such file", missing) from None
     except ValidationError as error:
         raise InputError(f"{path}: {first_problem(error)}") from error
-    except InputError as error:
-        raise InputError(f"{path}: {error.message}", error.hint) from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # of which TOML's and Unicode's are kinds
         raise InputError(f"{path}: cannot be read as TOML: {error}") from error
+
+
+def load_round(path: Path) -> Round:
+    """Read ``round.toml``; raises `InputError` naming the file and the field."""
+    found = load_toml(RoundFile, path, "a round starts with `zkkrum open` or `zkkrum simulate`")
+    try:
+        return found.round()
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}", error.hint) from error
 
 
 def save_round(path: Path, round: Round) -> None:

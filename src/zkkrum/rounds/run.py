@@ -28,15 +28,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from numpy.typing import NDArray
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from zkkrum.errors import InputError
 from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
-from zkkrum.rounds.foreign import read_plain, read_toml
 from zkkrum.rounds.models import load_model, save_model
-from zkkrum.rounds.roundfile import Strict, first_problem, parse_model, save_round
+from zkkrum.rounds.roundfile import Strict, load_json, load_toml, save_round
 from zkkrum.rounds.tensors import SUFFIXES, Tensors
 
 ACCURACY_BYTES_MAX = 2**20
@@ -124,16 +123,7 @@ class RunRound:
         InputError
             Naming the file, if it is damaged.
         """
-        if not self.gap_file.exists():
-            return None
-        try:
-            return GapFile.model_validate(read_toml(self.gap_file))
-        except ValidationError as error:
-            raise InputError(f"{self.gap_file}: {first_problem(error)}") from error
-        except OSError as error:
-            raise InputError(f"{self.gap_file}: cannot be read: {error.strerror}") from error
-        except ValueError as error:  # of which TOML's and Unicode's are kinds
-            raise InputError(f"{self.gap_file}: cannot be read as TOML: {error}") from error
+        return load_toml(GapFile, self.gap_file) if self.gap_file.exists() else None
 
     def load_model_after(self) -> dict[str, NDArray[Any]]:
         """Load the model that the run went on with after an ``unproved`` round."""
@@ -191,12 +181,7 @@ class Run:
         """
         if not self.accuracy_file.exists():
             return {}
-        try:
-            return parse_model(AccuracyFile, read_plain(self.accuracy_file, ACCURACY_BYTES_MAX)).accuracy
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{self.accuracy_file}: cannot be read: {getattr(error, 'strerror', None) or error}"
-            ) from error
+        return load_json(AccuracyFile, self.accuracy_file, ACCURACY_BYTES_MAX).accuracy
 
     def numbers(self) -> list[int]:
         """Return the numbers of the rounds that have a folder, ascending; there may be holes.

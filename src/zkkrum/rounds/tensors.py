@@ -56,6 +56,11 @@ class TensorSpec(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def size(self) -> int:
+        """Values in it."""
+        return math.prod(self.shape)
+
 
 Layout = tuple[TensorSpec, ...]
 
@@ -126,7 +131,7 @@ def content(tensor: NDArray[Any]) -> bytes:
 
 def cut(vector: NDArray[Any], layout: Layout) -> dict[str, NDArray[Any]]:
     """Cut a vector of shape (d,) into arrays of a layout's names and shapes, in the vector's own dtype."""
-    sizes = [int(np.prod(spec.shape, dtype=np.int64)) for spec in layout]
+    sizes = [spec.size for spec in layout]
     assert vector.shape == (sum(sizes),)
     ends = np.cumsum(sizes).tolist()
     return {

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +164,7 @@ def read_update_layout(path: Path, client: str) -> Layout:
 def _trained(found: Layout) -> Layout:
     """Return the floats among tensors; buffers that come with them may be as large, and no larger."""
     floats = tuple(spec for spec in found if spec.dtype in DTYPES)
-    size, buffers = (sum(math.prod(spec.shape) for spec in specs) for specs in (floats, set(found) - set(floats)))
+    size, buffers = (sum(spec.size for spec in specs) for specs in (floats, set(found) - set(floats)))
     if buffers > size + BUFFERS_FREE:
         raise InputError(f"expected no more buffers than floats, found {buffers:,} values of them and {size:,} floats")
     return floats
@@ -175,7 +174,7 @@ def of_size(d: int) -> Callable[[Layout], None]:
     """Return a check for `load_update`: the update has d coordinates."""
 
     def check(layout: Layout) -> None:
-        if (size := sum(math.prod(spec.shape) for spec in layout)) != d:
+        if (size := sum(spec.size for spec in layout)) != d:
             raise InputError(f"expected {d:,} values (d), found {size:,}")
 
     return check

@@ -18,12 +18,11 @@ from types import TracebackType
 from typing import Any
 
 from zkkrum.errors import ToolFailedError, ToolMissingError, ZkkrumError
+from zkkrum.progress import Notify, unheard
 from zkkrum.toolchain import crs, process, provision
 from zkkrum.toolchain.bb import Bb
 from zkkrum.toolchain.nargo import NODE_FLAGS, Nargo
 from zkkrum.toolchain.pins import NOIR_VERSION, SETUP_HINT
-
-Notify = Callable[[str], None]
 
 
 def _nargo_version(command: Path) -> str:
@@ -51,7 +50,7 @@ def _named(variable: str) -> Path | None:
     return Path(named) if named else None
 
 
-def find_nargo(notify: Notify | None = None, tools: Callable[[], Path] = provision.tools_dir) -> Nargo:
+def find_nargo(notify: Notify = unheard, tools: Callable[[], Path] = provision.tools_dir) -> Nargo:
     """Return ``ZKKRUM_NARGO``, a native nargo of the pinned version on the PATH, or the one of the tools folder.
 
     Parameters
@@ -75,14 +74,13 @@ def find_nargo(notify: Notify | None = None, tools: Callable[[], Path] = provisi
             )
         return Nargo((named,), serves=False, version=version)
     native, refused = process.which("nargo")
-    if refused and notify:
+    if refused:
         notify(refused)
     if native:
         version = _nargo_version(native)
         if version == NOIR_VERSION:
             return Nargo((native,), serves=False, version=version)
-        if notify:
-            notify(f"ignoring {native}: expected nargo {NOIR_VERSION}, found {version}")
+        notify(f"ignoring {native}: expected nargo {NOIR_VERSION}, found {version}")
     script = tools() / "nargo.mjs"
     if not script.is_file():
         raise ToolMissingError(f"nargo {NOIR_VERSION} is not installed", SETUP_HINT)
@@ -126,7 +124,7 @@ class Toolchain:
     ...     tools.bb.gates(artifact)
     """
 
-    def __init__(self, *, install: bool = True, notify: Notify | None = None) -> None:
+    def __init__(self, *, install: bool = True, notify: Notify = unheard) -> None:
         self._install = install
         self._notify = notify
         self._finding = threading.RLock()
@@ -137,7 +135,7 @@ class Toolchain:
         self._no_network: str | None = None
 
     @classmethod
-    def find(cls, *, provision: bool = True, notify: Notify | None = None) -> Toolchain:
+    def find(cls, *, provision: bool = True, notify: Notify = unheard) -> Toolchain:
         """Return the tools of this machine; nothing is started, and nothing installed before it is needed.
 
         Parameters

@@ -16,7 +16,7 @@ import re
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from pathlib import Path
 from zkkrum.errors import ResourceError, ToolMissingError, ZkkrumError
 from zkkrum.extras import how_to_install
 from zkkrum.files import ScratchFolder, sync_tree
+from zkkrum.progress import Notify, unheard
 from zkkrum.toolchain import cache, process
 from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, SETUP_HINT, bb_platform
 
@@ -171,7 +172,7 @@ def is_provisioned(tools: Path) -> bool:
     return (tools / "nargo.mjs").is_file() and (bb_platform() is None or os.access(bb_path(tools), os.X_OK))
 
 
-def provision(notify: Callable[[str], None] | None = None) -> Path:
+def provision(notify: Notify = unheard) -> Path:
     """Install the pinned packages unless they are there; safe to interrupt and to run several times at once.
 
     Returns
@@ -197,10 +198,8 @@ def provision(notify: Callable[[str], None] | None = None) -> Path:
             return tools
         for stale in tools.parent.glob(f"{cache.PARTIAL}*"):  # left by a run that was killed; we hold the lock
             shutil.rmtree(stale, ignore_errors=True)
-            if notify:
-                notify(f"removed {stale}, which a killed run had left")
-        if notify:
-            notify("installing the pinned nargo, bb and solc (about 60 MB to download, once)")
+            notify(f"removed {stale}, which a killed run had left")
+        notify("installing the pinned nargo, bb and solc (about 60 MB to download, once)")
         with ScratchFolder(tools.parent, cache.PARTIAL) as scratch:
             partial = Path(scratch) / "tools"
             partial.mkdir()
@@ -210,8 +209,7 @@ def provision(notify: Callable[[str], None] | None = None) -> Path:
             if tools.exists():  # whole folders only: what stands there is not
                 shutil.rmtree(tools)
             partial.rename(tools)
-    if notify:
-        notify(f"tools installed in {tools}")
+    notify(f"tools installed in {tools}")
     return tools
 
 
@@ -224,13 +222,12 @@ def _share_once(tools: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path, notify: Callable[[str], None] | None) -> Iterator[None]:
+def _locked(path: Path, notify: Notify) -> Iterator[None]:
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if notify:
-                notify("waiting for another zkkrum that is installing the tools")
+            notify("waiting for another zkkrum that is installing the tools")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -6,12 +6,13 @@ Must not know what the scripts do.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from zkkrum.files import ScratchFolder, explained
+from zkkrum.progress import Notify, unheard
 from zkkrum.toolchain import process
 from zkkrum.toolchain.provision import Node, find_node_with_npm, npm_ci
 
@@ -46,9 +47,7 @@ class Workspace:
 
 
 @contextmanager
-def workspace(
-    sources: Path, *, development: bool = False, notify: Callable[[str], None] | None = None
-) -> Iterator[Workspace]:
+def workspace(sources: Path, *, development: bool = False, notify: Notify = unheard) -> Iterator[Workspace]:
     """Copy a folder that has a ``package-lock.json``, and install its packages into the copy.
 
     Nothing is kept between two calls but npm's own cache, which is checked by the same hashes, and no script of a
@@ -74,8 +73,7 @@ def workspace(
         folder = Path(scratch) / "web"
         with explained(folder):
             shutil.copytree(sources, folder, ignore=shutil.ignore_patterns("node_modules"))
-        if notify:
-            notify("unpacking the pinned packages (about 60 MB to download the first time)")
+        notify("unpacking the pinned packages (about 60 MB to download the first time)")
         npm_ci(
             folder,
             node,
