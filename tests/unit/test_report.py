@@ -120,9 +120,9 @@ def test_why_a_client_is_flagged_stands_in_its_row_and_is_drawn(tmp_path: Path) 
     text = render(page)
     rows = re.findall(r'<tr class="client">.*?</tr>', text, re.DOTALL)
     assert len(rows) == round.params.n
-    threshold = f"{why.threshold * page.private.unit**2:.5g}"
+    threshold = f"{why.threshold:.5g}"
     for client, reason, row in zip(round.roster, why.clients, rows, strict=True):
-        score = f"{reason.score * page.private.unit**2:.5g}"
+        score = f"{reason.score:.5g}"
         assert reason.excess is not None
         words = Page(row).text
         for part in (client, score, threshold, f"{100 * reason.excess:+.1f} %"):

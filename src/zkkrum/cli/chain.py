@@ -20,24 +20,21 @@ from zkkrum.cli.console import (
     print_json,
     refuse_together,
     say,
-    say_fallback,
     show,
     spinner,
     table_of,
     tell,
 )
 from zkkrum.cli.rounds import ATTACK_HELP
-from zkkrum.cli.terms import TERMS, terms_options
+from zkkrum.cli.terms import TERMS, params_of, terms_options
 from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.evm import demo
 from zkkrum.evm import export as exporting
 from zkkrum.evm.claims import ClaimState
 from zkkrum.evm.solidity import CODE_SIZE_MAX
 from zkkrum.evm.transactions import TRANSACTION_BYTES, TRANSACTION_GAS
-from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
-from zkkrum.protocol.params import Params
-from zkkrum.rounds.parties import Terms, open_round
+from zkkrum.rounds.parties import Terms
 from zkkrum.rounds.roundfile import ParametersFile
 from zkkrum.toolchain import Toolchain
 
@@ -46,13 +43,6 @@ plain_option = click.option(
     is_flag=True,
     help="bb's unoptimized verifiers: three times the gas (under Osaka over four), and two libraries each to link.",
 )
-
-
-def _params(clients: int, dimension: int, terms: Terms) -> Params:
-    names = simulation.client_names(clients)
-    params = open_round(names, dimension, terms.clip or 1.0, terms).params
-    say_fallback(params)
-    return params
 
 
 @click.command()
@@ -114,7 +104,9 @@ def export(
                 rehearsed=rehearse,
             )
         elif clients and dimension:
-            done = exporting.export_shape(_params(clients, dimension, terms), out, tools, optimized=not plain_verifier)
+            done = exporting.export_shape(
+                params_of(clients, dimension, terms), out, tools, optimized=not plain_verifier
+            )
         else:
             raise click.UsageError("expected both --clients and --dimension")
     if as_json:
@@ -196,7 +188,7 @@ def onchain_demo(
             lives, plain = demo.gas_table(tools, tell=now)
         else:
             done = demo.life(
-                _params(clients, dimension, terms),
+                params_of(clients, dimension, terms),
                 tools,
                 byzantine=byzantine,
                 attack=attack,

@@ -14,7 +14,7 @@ from typing import TypeVar
 import click
 import numpy as np
 
-from zkkrum.cli.console import folder, json_option, print_json, progress_bar, say, tell
+from zkkrum.cli.console import AT_LEAST_ONE, NOT_NEGATIVE, folder, json_option, print_json, progress_bar, say, tell
 from zkkrum.cli.prove import print_proved, warn
 from zkkrum.cli.runs import print_audit
 from zkkrum.cli.verify import print_verification
@@ -49,8 +49,8 @@ def example_bundle() -> Path:
 
 @click.command()
 @click.argument("out", type=folder, default=Path("demo"))
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="More than one: a run to audit.")
-@click.option("--seed", type=click.IntRange(0), default=SEED, show_default=True)
+@click.option("--rounds", type=AT_LEAST_ONE, default=1, show_default=True, help="More than one: a run to audit.")
+@click.option("--seed", type=NOT_NEGATIVE, default=SEED, show_default=True)
 @json_option
 @click.pass_context
 def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: bool) -> None:
@@ -112,7 +112,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
                 "seconds": seconds,
             }
         )
-        context.exit(0 if found.ok else 1)
+        context.exit(0 if found.ok else EXIT_INVALID)
     print_proved(done, False, byzantine=truth.byzantine)
     tell()
     print_verification(found, done.bundle, False)
@@ -129,7 +129,7 @@ def demo(context: click.Context, out: Path, rounds: int, seed: int, as_json: boo
     }.items():
         tell(f"{name:<20} {what}")
     tell(f"next: zkkrum report {out}")
-    context.exit(0 if found.ok else 1)
+    context.exit(0 if found.ok else EXIT_INVALID)
 
 
 def _run(out: Path, play: Play, as_json: bool) -> int:

@@ -22,6 +22,7 @@ from zkkrum.cli.console import (
     folder,
     json_option,
     listing,
+    new_file,
     on_terminal,
     print_json,
     progress_bar,
@@ -50,7 +51,6 @@ ATTACK_ROWS = {name: attack.summary for name, attack in ATTACKS.items()} | {
     f"{name}:unflagged, {name}:accepted": "the strongest that the rule still lets through" for name in EVASIVE
 }
 ATTACK_HELP = listing("Attacks", ATTACK_ROWS)
-new_file = click.Path(dir_okay=False, path_type=Path)
 
 
 def _write(path: Path | None, content: str | bytes) -> None:

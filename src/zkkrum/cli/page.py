@@ -10,7 +10,16 @@ from pathlib import Path
 
 import click
 
-from zkkrum.cli.console import existing_file, existing_folder, json_option, print_json, refuse_together, say, tell
+from zkkrum.cli.console import (
+    existing_file,
+    existing_folder,
+    json_option,
+    new_file,
+    print_json,
+    refuse_together,
+    say,
+    tell,
+)
 from zkkrum.errors import EXIT_DIFFERENT
 from zkkrum.files import write_whole
 from zkkrum.page import make as pages
@@ -23,7 +32,7 @@ from zkkrum.toolchain import Toolchain
 @click.option(
     "--out",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=new_file,
     default=Path("verify.html"),
     show_default=True,
     help="File to write.",

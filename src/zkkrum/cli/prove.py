@@ -32,9 +32,8 @@ from zkkrum.cli.console import (
     tell,
     tell_labels,
 )
-from zkkrum.cli.terms import agree, terms_options
+from zkkrum.cli.terms import agree, params_of, terms_options
 from zkkrum.evm import gas
-from zkkrum.learning import simulate as simulation
 from zkkrum.proof import estimate as forecasts
 from zkkrum.proof.form import Form, why
 from zkkrum.proof.jobs import require_private
@@ -50,7 +49,7 @@ from zkkrum.protocol.krum import Krum
 from zkkrum.protocol.params import Params
 from zkkrum.protocol.quantize import step
 from zkkrum.rounds.directory import RoundDirectory
-from zkkrum.rounds.parties import Terms, open_round
+from zkkrum.rounds.parties import Terms
 from zkkrum.rounds.roundfile import load_round
 from zkkrum.toolchain import Toolchain
 
@@ -82,8 +81,7 @@ def estimate(
         agree(round, file)
         params = round.params
     elif clients and dimension:
-        params = open_round(simulation.client_names(clients), dimension, terms.clip or 1.0, terms).params
-        say_fallback(params)
+        params = params_of(clients, dimension, terms)
     else:
         raise click.UsageError("expected a ROUND, or --clients and --dimension")
     found = forecasts.estimate(params, workers, cores)
@@ -257,11 +255,9 @@ def print_proved(
 
 def _reasons(done: Proved) -> dict[str, Any]:
     """Return why each client is flagged or not, in squared units of the update: for the server alone."""
-    found = explain(done.outcome, done.round.params)
-    unit = step(done.round.clip, done.round.params.b) ** 2
-    threshold = found.threshold * unit
+    found = explain(done.outcome, done.round.params, step(done.round.clip, done.round.params.b))
     clients = [
-        {"client": client, "score": reason.score * unit, "threshold": threshold, "excess": reason.excess}
+        {"client": client, "score": reason.score, "threshold": found.threshold, "excess": reason.excess}
         for client, reason in zip(done.round.roster, found.clients, strict=True)
     ]
     return {"threshold_is": found.line, "flags_nobody": found.nobody, "clients": clients}

@@ -13,6 +13,7 @@ from zkkrum.cli.console import (
     existing_file,
     existing_folder,
     json_option,
+    new_file,
     print_json,
     progress_bar,
     refuse_together,
@@ -38,7 +39,7 @@ OF_BUNDLE, OF_RUN = ("no_verify", "commitments", "round_file", "aggregate"), ("i
 @click.option(
     "--out",
     "-o",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=new_file,
     default=Path("report.html"),
     show_default=True,
     help="Page to write.",

@@ -16,6 +16,7 @@ from zkkrum.cli.console import (
     folder,
     json_option,
     listing,
+    new_file,
     print_json,
     say,
     say_fallback,
@@ -91,7 +92,7 @@ def simulate(
 
 
 @click.command("open")
-@click.argument("out", type=click.Path(dir_okay=False, path_type=Path), default=Path("round.toml"))
+@click.argument("out", type=new_file, default=Path("round.toml"))
 @click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
 @click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Values of an update, where no --base says.")
 @click.option("--base", type=existing_file, help="The model that the round starts from: gives d and subject.")

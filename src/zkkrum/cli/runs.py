@@ -21,6 +21,7 @@ from zkkrum.cli.console import (
     jobs_option,
     json_option,
     labels_of,
+    new_file,
     print_json,
     progress_bar,
     say,
@@ -43,8 +44,6 @@ from zkkrum.rounds.models import buffers, check_subject, load_model, subject_of
 from zkkrum.rounds.tensors import SINGLE, SUFFIXES, Layout, Tensors, TensorSpec, cut, to_bytes
 from zkkrum.rounds.updates import layout_hash
 from zkkrum.toolchain import Toolchain
-
-new_file = click.Path(dir_okay=False, path_type=Path)
 
 
 def _check_suffix(path: Path) -> Path:

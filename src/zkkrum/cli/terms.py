@@ -12,12 +12,13 @@ from typing import Any
 
 import click
 
-from zkkrum.cli.console import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, given, refuse_together
+from zkkrum.cli.console import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, given, refuse_together, say_fallback
 from zkkrum.errors import InputError
+from zkkrum.learning.simulate import client_names
 from zkkrum.proof import estimate as forecasts
 from zkkrum.protocol.forecast import SHARD_GATES
-from zkkrum.protocol.params import BITS, MAD_N_MIN, Acceptance, Detection, Round, Score, parse_fraction
-from zkkrum.rounds.parties import Terms
+from zkkrum.protocol.params import BITS, MAD_N_MIN, Acceptance, Detection, Params, Round, Score, parse_fraction
+from zkkrum.rounds.parties import Terms, open_round
 
 TERMS_OPTIONS = (
     click.option("--bits", "-b", type=click.Choice([str(b) for b in BITS]), default="12", show_default=True),
@@ -114,6 +115,13 @@ def terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 TERMS = ("bits", "clip", "f", "m", "score", "detection", "accept", "z", "gamma", "shard_gates", "max_memory")
 """The parameters of `TERMS_OPTIONS`."""
+
+
+def params_of(clients: int, dimension: int, terms: Terms) -> Params:
+    """Return the parameters of a round of n clients and d coordinates on these terms; a fallback is said."""
+    params = open_round(client_names(clients), dimension, terms.clip or 1.0, terms).params
+    say_fallback(params)
+    return params
 
 
 def agree(round: Round, file: Path) -> None:

@@ -10,12 +10,12 @@ from dataclasses import asdict
 import click
 
 from zkkrum import toolchain
-from zkkrum.cli.console import json_option, print_json, say, spinner, tell
+from zkkrum.cli.console import AT_LEAST_ONE, json_option, print_json, say, spinner, tell
 from zkkrum.toolchain import Toolchain
 
 
 @click.command()
-@click.option("--points", type=click.IntRange(min=1), help="Also fetch this many points of the reference string.")
+@click.option("--points", type=AT_LEAST_ONE, help="Also fetch this many points of the reference string.")
 @json_option
 def setup(points: int | None, as_json: bool) -> None:
     """Install the pinned nargo, bb and solc into the cache.

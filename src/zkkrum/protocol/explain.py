@@ -24,7 +24,7 @@ class Reason:
     client
         Position in the roster.
     score
-        Krum's score, in squared quantization steps.
+        Krum's score, in squared units of the update.
     excess
         Score over threshold, minus 1: a flagged client lies so much above the threshold. None where that is zero.
     flagged, selected, accepted
@@ -48,7 +48,7 @@ class Explanation:
     line
         The formula in force: of the two lines of ``mad``, the higher.
     threshold
-        Its value, in squared quantization steps.
+        Its value, in squared units of the update.
     nobody
         Why the rule flags nobody, whatever lies above the threshold; None where it flags who does.
     clients
@@ -61,7 +61,7 @@ class Explanation:
     clients: tuple[Reason, ...]
 
 
-def explain(outcome: Outcome, params: Params) -> Explanation:
+def explain(outcome: Outcome, params: Params, step: float = 1.0) -> Explanation:
     """Explain an outcome of the reference.
 
     Parameters
@@ -70,6 +70,8 @@ def explain(outcome: Outcome, params: Params) -> Explanation:
         Of `zkkrum.protocol.krum.Krum`.
     params
         The round's.
+    step
+        Of the quantization (`zkkrum.protocol.quantize.step`), in units of the update; 1 where these are steps.
 
     Examples
     --------
@@ -89,10 +91,10 @@ def explain(outcome: Outcome, params: Params) -> Explanation:
     verdict = outcome.verdict
     accepted = verdict.accepted(params)
     clients = tuple(
-        Reason(i, float(score), excess, i in verdict.flagged, i in verdict.selected, i in accepted)
+        Reason(i, score * step**2, excess, i in verdict.flagged, i in verdict.selected, i in accepted)
         for i, (score, excess) in enumerate(zip(outcome.scores, excesses, strict=True))
     )
-    return Explanation(line, threshold, _nobody(outcome), clients)
+    return Explanation(line, threshold * step**2, _nobody(outcome), clients)
 
 
 def _nobody(outcome: Outcome) -> str | None:

@@ -169,26 +169,24 @@ def _timings(page: Page) -> Iterator[tuple[str, str]]:
 
 def _reasons(private: Private) -> dict[str, Any]:
     """Return scores and the threshold in force in squared units of the update, and where they are drawn."""
-    found, unit = private.explanation, private.unit**2
-    threshold = found.threshold * unit
-    scores = [reason.score * unit for reason in found.clients]
-    scale = Scale.of(scores, threshold)
-    place = scale.place(threshold)
+    found = private.explanation
+    scale = Scale.of([reason.score for reason in found.clients], found.threshold)
+    place = scale.place(found.threshold)
     return {
         "line": found.line,
-        "threshold": f"{threshold:.5g}",
+        "threshold": f"{found.threshold:.5g}",
         "place": place,
         "anchor": anchor(place),
         "logarithmic": scale.logarithmic,
         "nobody": found.nobody,
         "clients": [
             {
-                "score": f"{score:.5g}",
+                "score": f"{reason.score:.5g}",
                 "excess": "" if reason.excess is None else f"{100 * reason.excess:+.1f} %",
                 "above": reason.excess is not None and reason.excess > 0,
-                "place": scale.place(score),
+                "place": scale.place(reason.score),
             }
-            for score, reason in zip(scores, found.clients, strict=True)
+            for reason in found.clients
         ],
     }
 

@@ -181,7 +181,7 @@ def _of_round(path: Path) -> Page:
     truth = read_truth(home).byzantine if home.truth.is_file() else None
     private = Private(
         outcome,
-        explain(outcome, round.params),
+        explain(outcome, round.params, step(round.clip, round.params.b)),
         step(round.clip, round.params.b),
         {update.client: clipped_share(update.vector, round.clip) for update in updates},
         truth,

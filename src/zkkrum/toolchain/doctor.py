@@ -19,6 +19,7 @@ from zkkrum.errors import ReferenceStringError, ResourceError, ToolMissingError,
 from zkkrum.extras import how_to_get
 from zkkrum.protocol.sizes import gates_for
 from zkkrum.toolchain import cache, crs, provision
+from zkkrum.toolchain.locate import find_bb, find_nargo
 from zkkrum.toolchain.pins import BB_VERSION, NODE_MAJOR_MIN, NOIR_VERSION, bb_platform
 
 PYTHON_MIN = (3, 10)
@@ -134,8 +135,6 @@ def _machine() -> Iterator[Check]:
 
 
 def _tools(platform_ok: bool) -> Iterator[Check]:
-    from zkkrum.toolchain.locate import find_bb, find_nargo
-
     notices: list[str] = []
     try:
         tools = provision.tools_dir()
