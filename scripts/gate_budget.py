@@ -19,13 +19,13 @@ from pathlib import Path
 
 from zkkrum.proof.build import build, gates
 from zkkrum.proof.circuit import Circuit, round_circuit, shard_circuit, verdict_circuit
+from zkkrum.proof.shapes import LENET5
 from zkkrum.protocol.forecast import round_gates, shard_gates, verdict_gates
 from zkkrum.protocol.params import Acceptance, Detection, Params, Score
 from zkkrum.toolchain import Toolchain
 
 RECORDED = Path(__file__).with_suffix(".json")
 FORECAST_TOLERANCE = 0.005
-LENET5 = 61_706
 """Coordinates of LeNet-5: the verdict depends on d only through the width of a distance."""
 
 

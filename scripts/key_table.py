@@ -21,7 +21,7 @@ from dataclasses import replace
 from zkkrum.proof.build import build, verification_key
 from zkkrum.proof.circuit import Circuit
 from zkkrum.proof.form import VK, Form
-from zkkrum.proof.keys import TABLE
+from zkkrum.proof.keys import TABLE, key_table
 from zkkrum.proof.shapes import LENET5, common_circuits
 from zkkrum.protocol.forecast import default_chunk
 from zkkrum.protocol.params import Params
@@ -46,15 +46,9 @@ def table(wanted: list[Circuit], tools: Toolchain) -> dict[str, str]:
         return dict(pool.map(entry, wanted))
 
 
-def read() -> dict[str, str]:
-    """Return the table that ships."""
-    found: dict[str, str] = json.loads(TABLE.read_text())
-    return found
-
-
 def stale() -> bool:
     """Tell whether the table is not the one of the current sources. Needs no tools."""
-    return set(read()) != {circuit.key_id for circuit in common_circuits()}
+    return set(key_table()) != {circuit.key_id for circuit in common_circuits()}
 
 
 def main() -> int:
@@ -67,7 +61,7 @@ def main() -> int:
             TABLE.write_text(json.dumps(found, indent=1) + "\n")
             print(f"{TABLE}: {len(found)} keys")
             return 0
-        shipped = read()
+        shipped = key_table()
         rebuilt = table(samples(), tools)
     different = [key_id for key_id, digest in rebuilt.items() if shipped.get(key_id) != digest]
     if stale() or different:

@@ -24,11 +24,12 @@ from toy_reference_string import second_point, write_points
 
 from zkkrum.evm import demo
 from zkkrum.proof import keys
+from zkkrum.proof.shapes import LENET5
 from zkkrum.protocol import forecast
 from zkkrum.protocol.params import Params
 from zkkrum.toolchain import Bb, Toolchain
 
-N, LENET5 = 10, 61_706
+N = 10
 TOY_POINTS = 2**18
 REAL_SECOND_POINT = (
     0x260E01B251F6F1C7E7FF4E580791DEE8EA51D87A358E038B4EFE30FAC09383C1,

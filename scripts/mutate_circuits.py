@@ -200,7 +200,7 @@ def use_private_cache(folder: Path) -> None:
     """Keep compiled mutants out of the user's cache, but use its tools."""
     from zkkrum.toolchain import cache_dir
 
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     (folder / "tools").symlink_to(cache_dir() / "tools")
     os.environ["ZKKRUM_CACHE"] = str(folder)
 

@@ -24,6 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from mutate_circuits import use_private_cache
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 CONTRACTS = ("KrumRounds.sol", "SlashingRouter.sol")
 TESTS = ("test_slashing_router", "test_contract_rounds", "test_contract_verdicts", "test_contract_machine")
@@ -83,7 +85,7 @@ def killer(mutant: Mutant, home: Path) -> str:
     (folder / "zkkrum" / "contracts" / mutant.file).write_text(mutant.text)
     tests = [str(CHECKOUT / "tests" / "integration" / f"{name}.py") for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(folder), "ZKKRUM_CACHE": str(home / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
     shutil.rmtree(folder)
     if done.returncode == 0:
@@ -113,14 +115,6 @@ def main() -> int:
     seconds = time.monotonic() - started
     print(f"{len(wanted)} mutants, {survivors} survive, {explained} cannot be reached, {seconds:.0f} s")
     return int(survivors > 0)
-
-
-def use_private_cache(folder: Path) -> None:
-    """Keep compiled mutants out of the user's cache, but use its tools."""
-    from zkkrum.toolchain import cache_dir
-
-    folder.mkdir(mode=0o700)
-    (folder / "tools").symlink_to(cache_dir() / "tools")
 
 
 if __name__ == "__main__":

@@ -384,7 +384,7 @@ def test_another_base_is_refused(honest: Trained, tmp_path: Path) -> None:
     words = ("aggregate", place.bundle, "--base", tmp_path / "base.npz", "-o", tmp_path / "next.npz")
     assert "the round starts from another model" in run(*words, code=3).stderr
     save_model(tmp_path / "base.npz", {"v": np.zeros(60)})
-    assert "tensor 'b': expected shape (10,) as the updates have it, found none" in run(*words, code=3).stderr
+    assert "tensor 'b' differs: in the update shape (10,), in the model none" in run(*words, code=3).stderr
     assert "expected a file .npy" in run("aggregate", place.bundle, "-o", tmp_path / "next.pt", code=3).stderr
     assert not (tmp_path / "next.npz").exists()
 

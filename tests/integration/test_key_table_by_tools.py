@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.scripts import load_script
+from zkkrum.proof.keys import key_table
 from zkkrum.toolchain import Toolchain
 
 
@@ -12,4 +13,4 @@ def test_rebuilt_keys_are_those_of_the_table(toolchain: Toolchain, crs: Path) ->
     script = load_script("key_table")
     rebuilt = script.table(script.samples(), toolchain)
     assert len(rebuilt) == 2
-    assert rebuilt.items() <= script.read().items(), "run python scripts/key_table.py"
+    assert rebuilt.items() <= key_table().items(), "run python scripts/key_table.py"

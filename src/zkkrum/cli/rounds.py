@@ -26,19 +26,26 @@ from zkkrum.cli.terms import terms_options
 from zkkrum.errors import InputError
 from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
+from zkkrum.proof import estimate as forecasts
 from zkkrum.protocol.field import hex_of
+from zkkrum.protocol.params import ID_BYTES_MAX, N_MAX, is_address
 from zkkrum.protocol.poseidon2 import Hash, hash_many
-from zkkrum.protocol.quantize import clipped_share
+from zkkrum.protocol.quantize import clipped_share, vanished_share
 from zkkrum.rounds.directory import RoundDirectory
-from zkkrum.rounds.models import check_subject, load_model, subject_of
-from zkkrum.rounds.parties import Terms, commit_update, open_round
+from zkkrum.rounds.foreign import read_plain
+from zkkrum.rounds.models import check_fits, check_subject, load_model, subject_of
+from zkkrum.rounds.parties import Terms, commit_update, default_clip, open_round
 from zkkrum.rounds.roundfile import load_round, parse_bytes, save_round
 from zkkrum.rounds.tensors import SUFFIXES
-from zkkrum.rounds.updates import flatten, load_update
-from zkkrum.toolchain import Toolchain
+from zkkrum.rounds.updates import flatten, load_update, of_size
+from zkkrum.toolchain import Toolchain, points_available
 
 NATIVE_HASH_FROM = 20_000
 """Coordinates from which a client's commitment goes through bb (0.3 s instead of 4 for 10^6)."""
+
+CLIPPED_MOST, VANISHED_MOST = 0.05, 0.5
+"""Shares of an update beyond which its client is warned. Of normal values under the default clip, a 15,000th is clipped
+and, at b = 8, a hundredth vanishes."""
 
 ATTACK_HELP = listing("Attacks", {name: attack.summary for name, attack in ATTACKS.items()})
 
@@ -93,7 +100,8 @@ def simulate(
 
 @click.command("open")
 @click.argument("out", type=new_file, default=Path("round.toml"))
-@click.option("--client", "roster", multiple=True, required=True, help="Id or 0x-address, in roster order. Repeatable.")
+@click.option("--client", "clients", multiple=True, help="Id or 0x-address, in roster order. Repeatable.")
+@click.option("--roster", type=existing_file, help="Ids instead, one a line, in order.")
 @click.option("--dimension", "-d", type=AT_LEAST_ONE, help="Values of an update, where no --base says.")
 @click.option("--base", type=existing_file, help="The model that the round starts from: gives d and subject.")
 @click.option("--subject", metavar="0x…", help="SHA-256 of tensor layout and base model [default: zero].")
@@ -103,7 +111,8 @@ def simulate(
 @json_option
 def open_(
     out: Path,
-    roster: tuple[str, ...],
+    clients: tuple[str, ...],
+    roster: Path | None,
     dimension: int | None,
     base: Path | None,
     subject: str | None,
@@ -117,7 +126,17 @@ def open_(
         raise InputError(f"{out}: already exists", "a round id is never used twice: choose another file")
     if terms.clip is None:
         raise InputError(
-            "--clip: expected a number, found none", "no update is known yet, so it cannot be chosen for you"
+            "--clip: expected a number, found none: no update is known yet, so it cannot be chosen for you",
+            "four times the root mean square of an ordinary update clips little and keeps what is small",
+        )
+    if bool(clients) == bool(roster):
+        raise click.UsageError("expected the roster: --client, once for each client, or --roster FILE")
+    ids = clients or _ids_of(roster)
+    if bool(contract) != bool(chain_id):
+        raise click.UsageError("expected --chain-id and --contract together, or neither")
+    if contract and (strangers := [client for client in ids if not is_address(client)]):
+        raise InputError(
+            f"client {strangers[0]!r}: expected an address, 0x and 40 hexadecimal digits: a contract knows no others"
         )
     if base and not (dimension or subject):
         model = load_model(base)
@@ -127,7 +146,7 @@ def open_(
     else:
         raise click.UsageError("expected --base MODEL, or --dimension (with or without --subject)")
     round = open_round(
-        roster,
+        ids,
         d,
         terms.clip,
         terms,
@@ -140,7 +159,28 @@ def open_(
     if as_json:
         print_json({"round": str(out), "context": hex_of(round.context), "chunk": round.params.chunk})
         return
-    tell(f"{out}: {round.params.n} clients, {round.params.chunks:,} chunk(s) of {round.params.chunk:,} coordinates")
+    form = "one circuit" if round.params.chunks == 1 else f"{round.params.chunks:,} shards"
+    tell(f"{out}: {round.params.n} clients, {d:,} values each, to be proved in {form}")
+    found = forecasts.estimate(round.params)
+    if found.points > max(here := points_available(), 2**15):
+        tell(
+            f"Whoever proves it needs {found.points:,} points of the reference string (here are {here:,}) and about "
+            f"{found.megabytes:,} MB: `zkkrum estimate {out}` says more."
+        )
+    tell(f"next: publish {out}; each client: zkkrum commit UPDATE --round {out}")
+
+
+def _ids_of(roster: Path | None) -> tuple[str, ...]:
+    """Read a file of client ids, one a line."""
+    if roster is None:
+        return ()
+    try:
+        lines = read_plain(roster, N_MAX * (ID_BYTES_MAX + 2)).decode("utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"{roster}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{roster}: expected UTF-8 text, a client id a line") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 @click.command()
@@ -157,23 +197,35 @@ def commit(update: Path, round_file: Path, client: str | None, base: Path | None
     commitments are published: who opens earlier lets colluders adapt to it. A context is committed to once.
     """
     round = load_round(round_file)
-    if base:
-        check_subject(load_model(base), round)
     who = client or update.stem
     home = RoundDirectory(out)
-    loaded = load_update(update, who)
+    loaded = load_update(update, who, of_size(round.params.d))
+    if base:
+        model = load_model(base)
+        check_subject(model, round)
+        check_fits(model, loaded.layout)
     opening, commitment = commit_update(round, who, loaded, _hash_for(round.params.d))
     home.save_commitment(round, who, opening, commitment)
     clipped = clipped_share(loaded.vector, round.clip)
+    vanished = vanished_share(loaded.vector, round.clip, round.params.b)
     report = {
         "client": who,
         "context": hex_of(round.context),
         "commitment": hex_of(commitment),
         "clipped": clipped,
+        "vanished": vanished,
         "left_out": loaded.left_out,
         "publish": str(home.commitments / f"{who}.json"),
         "send": str(home.openings / f"{who}.npz"),
     }
+    if not loaded.vector.any():
+        say("warning: this update is zero everywhere")
+    elif clipped > CLIPPED_MOST or vanished > VANISHED_MOST:
+        say(
+            f"warning: the clip of this round, {round.clip:g}, does not suit this update, for which it would be "
+            f"{default_clip([loaded]):.3g}: what is committed is not much like it. Is it the update, and not the "
+            "model? If so, tell the operator"
+        )
     if as_json:
         print_json(report)
         return
@@ -183,3 +235,5 @@ def commit(update: Path, round_file: Path, client: str | None, base: Path | None
         tell(f"no part of the update, since they are buffers: {', '.join(loaded.left_out)}")
     if clipped:
         tell(f"{clipped:.2%} of the entries were clipped to ±{round.clip:g}")
+    if vanished > 0.001:
+        tell(f"{vanished:.2%} of the entries became 0: they are less than half a step")

@@ -124,6 +124,17 @@ class Material:
 def load(directory: Path, hash: Hash, terms: Terms = DEFAULT_TERMS, progress: Progress = silent) -> Material:
     """Load a round directory and check all of it.
 
+    Parameters
+    ----------
+    directory
+        With commitments and openings; with updates alone, the server commits for all of them.
+    hash
+        Poseidon2, as in `zkkrum.commit_update`.
+    terms
+        On which a round is opened that has no ``round.toml``.
+    progress
+        Told as openings are checked.
+
     Raises
     ------
     InputError

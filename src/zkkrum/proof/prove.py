@@ -79,6 +79,12 @@ def prove(
         From `load`, or made in memory.
     bundle
         Folder to write; an earlier bundle there is replaced, anything else is refused.
+    tools
+        They run nargo and bb.
+    options
+        How many proofs at once, where, and what becomes of an interrupted run.
+    progress
+        Told as witnesses and proofs are made.
 
     Raises
     ------

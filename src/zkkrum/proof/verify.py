@@ -129,6 +129,8 @@ def verify(
     ----------
     path
         The bundle's folder.
+    tools
+        bb; for a shape whose key the package does not know, nargo as well.
     commitments
         Folder of commitments that the clients published, to compare with.
     round_file
@@ -139,6 +141,8 @@ def verify(
         Proofs verified at once.
     rebuild
         Compile the circuits anew for their keys: nothing is taken from the shipped table or the cache.
+    progress
+        Told as keys and proofs are checked.
 
     Raises
     ------

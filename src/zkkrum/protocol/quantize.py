@@ -50,6 +50,17 @@ def dequantize(q: Integers, clip: float, b: int) -> NDArray[np.float64]:
     return np.asarray(q * step(clip, b), dtype=np.float64)
 
 
+def vanished_share(update: Floats, clip: float, b: int) -> float:
+    """Return the share of entries that are not zero and are quantized to zero, in [0, 1].
+
+    Examples
+    --------
+    >>> vanished_share(np.array([0.0, 0.001, 0.5, 1.0]), clip=1.0, b=8)
+    0.25
+    """
+    return float(np.mean((update != 0) & (quantize(update, clip, b) == 0))) if update.size else 0.0
+
+
 def clipped_share(update: Floats, clip: float) -> float:
     """Return the share of entries with |u| > c, in [0, 1]."""
     return float(np.mean(np.abs(update) > clip)) if update.size else 0.0

@@ -127,7 +127,7 @@ def next_model(model: Tensors, mean: NDArray[np.float64]) -> dict[str, NDArray[A
 
 
 def check_fits(model: Tensors, layout: Layout) -> None:
-    """Raise `InputError` naming the first tensor by which a model's floats differ from an update's in name or shape.
+    """Raise `InputError` naming the first tensor by which a model's floats differ from updates' in name or shape.
 
     The dtype of an update is its sender's business: every one converts exactly.
     """
@@ -137,8 +137,8 @@ def check_fits(model: Tensors, layout: Layout) -> None:
         name = different[0]
         shown = [f"shape {shape[name]}" if name in shape else "none" for shape in (theirs, ours)]
         raise InputError(
-            f"model: tensor {name!r}: expected {shown[0]} as the updates have it, found {shown[1]}",
-            "is this the model that the round started from?",
+            f"tensor {name!r} differs: in the update {shown[0]}, in the model {shown[1]}",
+            "is this the model that the round starts from, and the update of the same one?",
         )
 
 

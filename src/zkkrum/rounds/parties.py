@@ -56,6 +56,19 @@ def open_round(
 ) -> Round:
     """Return a round with a fresh id and the default chunk; ``chain_id`` and ``contract`` are zero off chain.
 
+    Parameters
+    ----------
+    roster
+        Client ids or addresses, in order; n is their number.
+    d
+        Values of an update.
+    clip
+        c: values are clipped to [-c, c], in units of an update's entries.
+    terms
+        b, rules and bounds; what is not in them is the protocol's default.
+    subject
+        `zkkrum.subject_of` the model that the round starts from; zero if it is to bind none.
+
     Raises
     ------
     InputError
@@ -77,7 +90,11 @@ def open_update(round: Round, client: str, update: Update) -> Opening:
         If the client is not in the roster, the update does not have d coordinates, or clip is too small.
     """
     if client not in round.roster:
-        raise InputError(f"client {client!r} is not in the roster of this round")
+        known = ", ".join(map(repr, round.roster[:5])) + (", …" if len(round.roster) > 5 else "")
+        raise InputError(
+            f"client {client!r} is not in the roster of this round",
+            f"its {len(round.roster)} clients: {known}; --client says who you are where the file's name does not",
+        )
     if update.vector.shape != (round.params.d,):
         raise InputError(f"client {client!r}: expected d = {round.params.d} coordinates, found {update.vector.size}")
     if step(round.clip, round.params.b) < sys.float_info.min:
@@ -87,6 +104,22 @@ def open_update(round: Round, client: str, update: Update) -> Opening:
 
 def commit_update(round: Round, client: str, update: Update, hash: Hash) -> tuple[Opening, bytes]:
     """Quantize an update and commit to it with a fresh salt: what a client does.
+
+    Parameters
+    ----------
+    round
+        As it was opened, with the client in its roster.
+    client
+        Its id.
+    update
+        From `load_update` or `flatten`: d floats, in the units of ``round.clip``.
+    hash
+        Poseidon2: `zkkrum.protocol.poseidon2.hash_many`, or a toolchain's ``bb.hash_many`` for long vectors.
+
+    Returns
+    -------
+    Opening, bytes
+        What the server is sent once all have committed, and the 32 bytes to publish.
 
     Raises
     ------
