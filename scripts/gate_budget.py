@@ -52,8 +52,10 @@ def of_shard(n: int, coordinates: int, b: int, limit: int) -> Entry:
     return Entry(shard_circuit(params, coordinates), shard_gates(params, coordinates), limit)
 
 
-def of_verdict(n: int, limit: int | None = None, b: int = 12, detection: Detection = Detection.MAD) -> Entry:
-    params = Params.of(n, LENET5, b, detection=detection)
+def of_verdict(
+    n: int, limit: int | None = None, b: int = 12, detection: Detection = Detection.MAD, d: int = LENET5
+) -> Entry:
+    params = Params.of(n, d, b, detection=detection)
     sharded = replace(params, chunk=params.pack)  # the verdict does not depend on the chunk, but on there being shards
     return Entry(verdict_circuit(sharded), verdict_gates(sharded), limit)
 
@@ -85,6 +87,8 @@ ENTRIES = {
     "verdict n=20": of_verdict(20, limit=7_763),
     "verdict n=40": of_verdict(40, limit=19_249),
     "verdict n=49": of_verdict(49),
+    "verdict n=49 d=650": of_verdict(49, d=650),  # limbs of 14 bits, the last one short
+    "verdict n=30 d=650 brackets": of_verdict(30, d=650, detection=Detection.BRACKETS),
     "verdict n=10 b=14 brackets": of_verdict(10, b=14, detection=Detection.BRACKETS),
 }
 
