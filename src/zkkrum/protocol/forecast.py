@@ -46,8 +46,9 @@ def _rules(params: Params) -> float:
         signs += 2 * p.n
     total += 16 * p.n
     if w.limb == LOOKUP_BITS:  # a short last limb saves less than `range_gates` says, by which limbs are chosen
-        short = {0: 0.0, 1: 0.1}.get(w.distance % w.limb, 0.2)
-        total += short * (p.claims + (rows if p.score is Score.KRUM_2017 else 0))
+        last = w.distance % w.limb
+        total += {0: 0.0, 1: 0.1}.get(last, 0.2) * p.claims
+        total += 0.2 * rows if last and p.score is Score.KRUM_2017 else 0
         total += 2 * p.n if p.detection is Detection.BRACKETS else 0
     return total + 2 * signs + sum(count * range_gates(bits, w.limb) for count, bits in w.checks(p))
 
