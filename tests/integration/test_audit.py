@@ -262,7 +262,7 @@ def test_gaps_are_named_and_the_rest_is_verified(copied: Run, honest: Trained, t
     assert found.stretches == (Stretch(1, 3, subjects[0], subjects[2]), Stretch(5, 5, subjects[3], subjects[4]))
     said = run("audit", copied.path, code=EXIT_GAP).stdout
     assert "GAPS: rounds 2, 4" in said
-    assert f"verified from {hex_of(subjects[3])} to {hex_of(subjects[4])}: rounds 5 to 5" in said
+    assert f"verified from {hex_of(subjects[3])} to {hex_of(subjects[4])}: round 5" in said
     assert "round 2 is void, by the server's word: bob did not open" in said
     assert "VERIFIED:" not in said
 

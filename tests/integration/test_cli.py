@@ -16,6 +16,7 @@ from support.proving import vectors
 from support.terminal import on_terminal
 from zkkrum.cli import COMMANDS, main
 from zkkrum.cli.demo import example_bundle
+from zkkrum.rounds.roundfile import load_round
 
 pytestmark = pytest.mark.usefixtures("toolchain", "crs")
 
@@ -99,12 +100,65 @@ def test_the_originals_own_example_flags_the_sixth_client(tmp_path: Path) -> Non
     for i, point in enumerate(zip(x, y, strict=True), start=1):
         np.save(tmp_path / "updates" / f"client-{i}.npy", np.array(point, dtype=np.float64))
     for score in ("krum-2017", "all-pairs"):
-        done = run_json("prove", tmp_path, "--detection", "brackets", "--score", score, "--clip", 127, "-b", 8)
+        rules = ("--detection", "brackets", "--score", score, "--clip", 127, "-b", 8)
+        done = run_json("prove", tmp_path, *rules, "--restart")
         assert done["flagged"] == ["client-6"]
         assert done["malicious"]
         assert done["commitments_by"] == "server"
         assert done["float_agrees"]
     assert "the server's, not the clients'" in run("verify", tmp_path / "bundle").stdout
+
+
+def test_a_finished_bundle_is_not_replaced_unasked(tmp_path: Path) -> None:
+    run("simulate", tmp_path / "r", "-n", 5, "-d", 12)
+    run("prove", tmp_path / "r")
+    before = (tmp_path / "r" / "aggregate.npz").read_bytes()
+    for more in ((), ("--resume",)):
+        assert "a bundle is there already" in run("prove", tmp_path / "r", *more, code=3).stderr
+    assert (tmp_path / "r" / "aggregate.npz").read_bytes() == before
+    run("verify", tmp_path / "r" / "bundle", "--aggregate", tmp_path / "r" / "aggregate.npz")
+    run("prove", tmp_path / "r", "--restart")
+    assert (tmp_path / "r" / "aggregate.npz").read_bytes() != before
+
+
+def test_a_round_is_opened_from_a_file_of_ids(tmp_path: Path) -> None:
+    (tmp_path / "ids.txt").write_text("alice\n\n bob \ncarol\n", encoding="utf-8")
+    terms = ("--roster", tmp_path / "ids.txt", "-d", 12, "--clip", 1)
+    assert "zkkrum commit UPDATE --round" in run("open", tmp_path / "round.toml", *terms).stdout
+    assert load_round(tmp_path / "round.toml").roster == ("alice", "bob", "carol")
+    assert "expected the roster" in run("open", tmp_path / "x.toml", *terms, "--client", "dave", code=2).stderr
+    assert "expected the roster" in run("open", tmp_path / "x.toml", "-d", 12, "--clip", 1, code=2).stderr
+    (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")
+    assert "expected UTF-8 text" in run("open", tmp_path / "x.toml", *terms, code=3).stderr
+
+
+def test_a_round_for_a_contract_is_of_addresses(tmp_path: Path) -> None:
+    addresses = ["0x" + f"{i:02x}" * 20 for i in range(1, 4)]
+
+    def opened(
+        *clients: str, code: int, chain: tuple[object, ...] = ("--chain-id", 5, "--contract", addresses[0])
+    ) -> str:
+        named = [word for client in clients for word in ("--client", client)]
+        return run("open", tmp_path / "round.toml", *named, "-d", 12, "--clip", 1, *chain, code=code).stderr
+
+    assert f"client {addresses[2][:-2]!r}: expected an address" in opened(*addresses[:2], addresses[2][:-2], code=3)
+    assert "expected an address" in opened(*addresses[:2], "carol", code=3)
+    for alone in (("--chain-id", 5), ("--contract", addresses[0])):
+        assert "--chain-id and --contract together" in opened(*addresses, chain=alone, code=2)
+    opened(*addresses, code=0)
+
+
+def test_a_client_is_warned_where_clip_does_not_suit_its_update(tmp_path: Path) -> None:
+    clients = [word for name in ("a", "b", "c", "d") for word in ("--client", name)]
+    run("open", tmp_path / "round.toml", *clients, "-d", 100, "--clip", 4)
+    vectors = {"a": 1.0, "b": 1e-4, "c": 1e3, "d": 0.0}
+    for name, size in vectors.items():
+        np.save(tmp_path / f"{name}.npy", size * np.random.default_rng(0).normal(size=100))
+        done = run("commit", tmp_path / f"{name}.npy", "--round", tmp_path / "round.toml", "-o", tmp_path, "--json")
+        assert ("warning: " in done.stderr) == (name != "a")
+        found = json.loads(done.stdout)
+        assert (found["clipped"] > 0.9, found["vanished"] > 0.9) == (name == "c", name == "b")
+    assert "zero everywhere" in done.stderr
 
 
 def test_a_client_refuses_a_round_of_another_model(tmp_path: Path) -> None:
@@ -116,7 +170,14 @@ def test_a_client_refuses_a_round_of_another_model(tmp_path: Path) -> None:
     words = ("commit", tmp_path / "c0.npz", "--round", tmp_path / "round.toml", "-o", tmp_path)
     assert "the round starts from another model" in run(*words, "--base", tmp_path / "mine.npz", code=3).stderr
     assert not (tmp_path / "openings").exists()
-    run(*words, "--base", tmp_path / "other.npz")
+    base = ("--base", tmp_path / "other.npz")
+    for different in ({"w": (4, 3)}, {"v": (3, 4)}, {"w": (3, 3), "b": (3,)}):
+        arrays: dict[str, Any] = {name: np.ones(shape, np.float32) for name, shape in different.items()}
+        np.savez(tmp_path / "c1.npz", **arrays)
+        wrong = run("commit", tmp_path / "c1.npz", "--round", tmp_path / "round.toml", "-o", tmp_path, *base, code=3)
+        assert "differs: in the update" in wrong.stderr
+    assert not (tmp_path / "openings").exists()
+    run(*words, *base)
 
 
 def test_clients_commit_one_by_one_and_the_server_proves(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_nothing_of_it_is_in_the_bundle(proved: tuple[Path, Result]) -> None:
 def test_the_table_says_it_client_by_client(proved: tuple[Path, Result]) -> None:
     path, result = proved
     private = json.loads(result.stdout)["private"]
-    said = run("prove", path).stdout
+    said = run("prove", path, "--restart").stdout
     rows = {row.split()[0]: row for row in said.splitlines() if row.startswith("client-")}
     for client in private["clients"]:
         row = rows[client["client"]]
@@ -105,5 +105,5 @@ def test_a_false_accusation_is_announced_before_it_is_proved(tmp_path: Path) -> 
 def test_a_round_without_scale_says_that_nobody_can_be_flagged(tmp_path: Path) -> None:
     path = tmp_path / "round"
     run("simulate", path, "-n", 5, "-d", 300, "--byzantine", 1, "--clip", 1e9)
-    said = run("prove", path).stdout
+    said = run("prove", path, "--restart").stdout
     assert "Nobody is flagged, whatever the excess: the median score is zero" in said

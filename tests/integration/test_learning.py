@@ -53,6 +53,7 @@ def test_the_page_of_a_bundle_says_that_it_was_verified(toolchain: Toolchain, tm
         "verified": True,
         "private": False,
         "reason": "",
+        "gaps": [],
     }
     text = page.read_text()
     assert "verified when this page was made" in text

@@ -217,7 +217,8 @@ def onchain_demo(
         shown.add_row(step.name, f"{step.gas:,}" if step.gas else "-", calldata, as_text(step.note))
     show(shown)
     tell(f"the verdict: {sum(done.proving):,} gas in {len(done.proving)} transaction(s)")
-    tell(f"outcome on chain: {done.outcome.name.capitalize()}; flagged: {list(done.verdict.flagged) or 'nobody'}")
+    flagged = ", ".join(f"#{i + 1}" for i in done.verdict.flagged) or "nobody"
+    tell(f"outcome on chain: {done.outcome.name.capitalize()}; flagged, by their place in the roster: {flagged}")
     if out:
         tell(f"bundle: {out}")
 

@@ -17,6 +17,7 @@ from zkkrum.cli.console import (
     AT_LEAST_ONE,
     NOT_NEGATIVE,
     POSITIVE,
+    as_text,
     existing_file,
     existing_folder,
     folder,
@@ -449,7 +450,22 @@ def experiment(
         return
     tell("Test accuracy after the last rounds, percent (mean of three):")
     tell()
-    show_rows(*experiments.summary(setup, result), evaluation.markdown_table)
+    _show_summary(*experiments.summary(setup, result))
     if proofs := sum(step.proof is not None for step in result.steps):
         tell()
         tell(f"{proofs} rounds proved and verified: {out / 'bundles'}")
+
+
+def _show_summary(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a row for each attack, as in documents; on a terminal, which is too narrow, one for each aggregation."""
+    if not on_terminal():
+        click.echo(evaluation.markdown_table(head, rows).rstrip())
+        return
+    more = len(head) - 3  # what follows is of the detection rule alone
+    table = table_of("attack", "aggregated", "accuracy", *head[more:], numbers=("accuracy", *head[more:]))
+    for attack, *cells in rows:
+        for how, accuracy in zip(head[1:more], cells, strict=False):
+            if accuracy:
+                mine = cells[more - 1 :] if how == experiments.UNFLAGGED else [""] * 3
+                table.add_row(as_text(attack), how, accuracy, *mine)
+    show(table)

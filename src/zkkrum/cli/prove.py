@@ -33,8 +33,10 @@ from zkkrum.cli.console import (
     tell_labels,
 )
 from zkkrum.cli.terms import agree, params_of, terms_options
+from zkkrum.errors import InputError
 from zkkrum.evm import gas
 from zkkrum.proof import estimate as forecasts
+from zkkrum.proof.bundle import is_bundle
 from zkkrum.proof.form import Form, why
 from zkkrum.proof.jobs import require_private
 from zkkrum.proof.material import Material, load
@@ -44,14 +46,14 @@ from zkkrum.proof.prove import prove as prove_round
 from zkkrum.proof.work import load_unfinished, work_path
 from zkkrum.protocol.explain import explain
 from zkkrum.protocol.fitness import warnings
-from zkkrum.protocol.forecast import SHARD_GATES, largest_chunk
+from zkkrum.protocol.forecast import largest_chunk
 from zkkrum.protocol.krum import Krum
 from zkkrum.protocol.params import Params
 from zkkrum.protocol.quantize import step
 from zkkrum.rounds.directory import RoundDirectory
 from zkkrum.rounds.parties import Terms
 from zkkrum.rounds.roundfile import load_round
-from zkkrum.toolchain import Toolchain
+from zkkrum.toolchain import Toolchain, points_available
 
 
 @click.command()
@@ -94,15 +96,18 @@ def estimate(
     for name, count in found.circuits.items():
         tell(f"{name:<10} about {count:,} gates")
     tell(f"proofs     {found.proofs:,}, {found.proof_bytes:,} bytes in all")
-    tell(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.0f} MB)")
+    here = points_available()
+    fetch = f"; here are {here:,}, `zkkrum setup --points {found.points}` fetches them" if found.points > here else ""
+    tell(f"reference  {found.points:,} points ({found.points * 64 / 2**20:.2g} MB){fetch}")
     each = f" here, {found.worker_megabytes:,} MB a worker" if found.worker_megabytes else ""
     tell(
         f"memory     about {found.megabytes:,} MB{each}; {found.compile_megabytes:,} MB while a shape is compiled first"
     )
     where = f"{found.workers} × {found.cores} cores" if found.workers > 1 else f"{found.cores} core(s)"
-    tell(f"proving    about {found.seconds:,.0f} s on {where}: {found.time_class}")
-    largest = largest_chunk(params)
-    tell(f"one shard of at most {SHARD_GATES:,} gates holds {largest * params.n:,} committed values at n = {params.n}")
+    seconds = "less than 1 s" if found.seconds < 1 else f"about {found.seconds:,.0f} s"
+    tell(f"proving    {seconds} on {where}: {found.time_class}")
+    held = largest_chunk(params, terms.shard_gates) * params.n
+    tell(f"one shard of at most {terms.shard_gates:,} gates holds {held:,} committed values at n = {params.n}")
     if on_chain:
         _print_on_chain(params)
 
@@ -146,7 +151,7 @@ def _print_on_chain(params: Params) -> None:
     help="Let openings travel in the clear to a --scheduler elsewhere that is not tls://: on a network you trust.",
 )
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
-@click.option("--restart", is_flag=True, help="Drop an interrupted run and begin anew.")
+@click.option("--restart", is_flag=True, help="Begin anew: drop an interrupted run, replace a finished bundle.")
 @click.option("--keep", is_flag=True, help="Keep the private work directory.")
 @terms_options
 @json_option
@@ -176,6 +181,12 @@ def prove(
     target, file = bundle or directory / "bundle", RoundDirectory(directory).round_file
     if file.exists():
         agree(load_round(file), file)
+    if is_bundle(target) and not restart and not work_path(target).exists():
+        raise InputError(
+            f"{target}: a bundle is there already",
+            "--restart proves anew and replaces it, under another salt: an aggregate.npz that you gave away is then no "
+            "longer what its A commits to; -o writes elsewhere",
+        )
     with Toolchain.find(notify=say) as tools, progress_bar() as progress:
         tools.ready()
         material = load_unfinished(directory, target, tools.bb.hash_many) if resume else None
@@ -240,7 +251,10 @@ def print_proved(
         tell("The commitments are the server's own: no client has committed to anything.")
     if exact:
         words = "agrees" if agrees else f"DIFFERS (flagged {exact.verdict.flagged}, selected {exact.verdict.selected})"
-        tell(f"Floating point on the raw updates {words}; margin {exact.margin:.2g} of the largest score (private).")
+        tell(
+            f"Floating point on the raw updates {words}; its closest comparison is decided by {exact.margin:.2g} of "
+            "the largest score (private)."
+        )
     if clipped := {client: share for client, share in done.clipped.items() if share > 0.001}:
         tell("Clipped entries: " + ", ".join(f"{client!r} {share:.1%}" for client, share in clipped.items()))
     tell(f"form: {Form.of(done.round.params).value} ({why(done.round.params)})")

@@ -69,6 +69,7 @@ def report(
     From a ROUND it shows scores and distances and is for the server's eyes. From a BUNDLE it shows what everybody may
     see, and verifies it first; from a RUN, what `zkkrum audit` finds. Exit code 1, and no page, if that fails.
     """
+    gaps: list[int] = []
     if (path / MANIFEST).is_file():
         refuse_together("this is a BUNDLE; only a RUN has models", *OF_RUN)
         if no_verify:
@@ -83,7 +84,7 @@ def report(
             found = audit(path, tools, initial=initial, final=final, progress=progress)
         reason = (f"round {found.failed}: " if found.failed else "") + found.reason
         text = render_run(of_run(path, found, out, initial, final)) if found.ok else ""
-        verified, private = not found.gaps, False
+        verified, private, gaps = not found.gaps, False, [gap.number for gap in found.gaps]
     else:
         refuse_together("this is a ROUND; only a BUNDLE is verified, and only a RUN has models", *OF_BUNDLE, *OF_RUN)
         text, reason, verified, private = render(of_path(path)), "", False, True
@@ -91,7 +92,7 @@ def report(
         write_whole(out, text.encode(), 0o600 if private else 0o644)
     if as_json:
         done = {"output": str(out) if text else None, "verified": verified and bool(text)}
-        print_json({**done, "private": private, "reason": reason})
+        print_json({**done, "private": private, "reason": reason, "gaps": gaps})
     elif text:
         tell(f"written: {out}" + (" (private: scores and distances)" if private else ""))
     else:

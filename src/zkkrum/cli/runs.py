@@ -130,7 +130,7 @@ def aggregate(
             }
         )
         return
-    print_verification(found, bundle, False)
+    print_verification(found, bundle, False, bound=bound)
     if left:
         tell(f"Buffers, as they were: {', '.join(map(repr, left))}")
     if not bound:
@@ -247,14 +247,20 @@ def print_audit(
         tell(f"INVALID: {where}{found.reason}")
         return
     for s in found.stretches:
-        tell(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: rounds {s.first} to {s.last}")
+        which = f"round {s.first}" if s.first == s.last else f"rounds {s.first} to {s.last}"
+        tell(f"verified from {hex_of(s.start)} to {hex_of(s.end)}: {which}")
     if found.gaps:
         gaps = ", ".join(str(gap.number) for gap in found.gaps)
-        tell(f"GAPS: rounds {gaps}: the rest is verified, these are the server's word")
+        one = len(found.gaps) == 1
+        tell(
+            f"GAPS: round{'' if one else 's'} {gaps}: the rest is verified, {'this is' if one else 'these are'} the "
+            "server's word"
+        )
     else:
         tell(
-            f"VERIFIED: {run}: the final model is exactly what the {len(found.rounds)} proved rounds make of the "
-            "initial one"
+            f"VERIFIED: {run}: the final model is exactly what "
+            + ("the proved round makes" if len(found.rounds) == 1 else f"the {len(found.rounds)} proved rounds make")
+            + " of the initial one"
         )
     if final:
         tell(f"{final} is that model.")

@@ -79,9 +79,17 @@ def _as_expected(found: Verification, expect: str | None) -> bool:
 
 
 def print_verification(
-    found: Verification, bundle: Path, as_json: bool, expect: str | None = None, strict: bool = False
+    found: Verification,
+    bundle: Path,
+    as_json: bool,
+    expect: str | None = None,
+    strict: bool = False,
+    bound: bool = False,
 ) -> None:
-    """Print the answer of a verification, its statement, what it was compared with, and what it was not."""
+    """Print the answer of a verification, its statement, what it was compared with, and what it was not.
+
+    ``bound``: the round's subject has been found to name the tensors of the aggregate.
+    """
     if as_json:
         verdict, roster = found.verdict, found.round.roster if found.round else ()
         accepted = verdict.accepted(found.round.params) if verdict and found.round else ()
@@ -120,10 +128,17 @@ def print_verification(
     if strict and found.not_compared:
         missing = " and ".join(f"--{name}" for name in found.not_compared)
         tell(f"NOT STRICT: the proof is valid, but not compared with outside sources: give {missing}.")
+    sources = {
+        "commitments": found.commitments if found.commitments_compared else None,
+        "round": found.round_file if found.round_compared else None,
+        "aggregate": found.aggregate_file if found.aggregate_compared else None,
+    }
+    if compared := [f"{name} ({source})" for name, source in sources.items() if source]:
+        tell(f"Compared, and the same: {', '.join(compared)}.")
     if found.aggregate_compared:
         tell(
-            "The values in the aggregate's file are the mean of the accepted clients' committed values. Which tensors "
-            "they are is the sender's word, unless the round's subject or your own model says so."
+            "The values in the aggregate's file are the mean of the accepted clients' committed values."
+            + ("" if bound else " Which tensors they are is the sender's word: `zkkrum aggregate --base` checks it.")
         )
     else:
         tell("No aggregate was compared: give --aggregate to check the model update you were sent.")

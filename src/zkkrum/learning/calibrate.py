@@ -410,6 +410,8 @@ def load_clean_round(path: Path) -> tuple[Round, Integers]:
         Also where the round's ``truth.json`` names attackers.
     """
     home = RoundDirectory(path)
+    if not home.round_file.exists() and (path / "rounds").is_dir():
+        raise InputError(f"{path}: a run, not a round", f"name its rounds, oldest first: {path}/rounds/*")
     if home.truth.is_file() and (attackers := read_truth(home).byzantine):
         raise InputError(
             f"{path}: not a clean round: {home.truth.name} names {len(attackers)} Byzantine clients",

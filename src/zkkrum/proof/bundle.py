@@ -186,7 +186,9 @@ def read_manifest(path: Path) -> Manifest:
         most = MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * entries_inside(path, SHARDS)
         data = read_file(path / MANIFEST, most)
     except OSError as error:
-        raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}") from error
+        within = path / "bundle"
+        hint = f"this is a round; its bundle is {within}" if (within / MANIFEST).is_file() else ""
+        raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}", hint) from error
     found = _protocol_of(data)
     if found == 1:
         raise InputError(

@@ -66,10 +66,10 @@ class Estimate:
 def time_class(seconds: float) -> str:
     """Say how long that is."""
     for limit, words in (
-        (10, "seconds"),
-        (120, "a minute or two"),
-        (1800, "minutes"),
-        (7200, "an hour or two"),
+        (40, "seconds"),
+        (150, "a minute or two"),
+        (3000, "minutes"),
+        (9000, "an hour or two"),
         (172_800, "hours"),
     ):
         if seconds <= limit:

@@ -167,7 +167,10 @@ def _one_file_a_client(folder: Path, suffixes: Sequence[str], roster: Sequence[s
 
 def _complete(folder: Path, found: Sequence[str], roster: Sequence[str]) -> None:
     if missing := [client for client in roster if client not in found]:
-        hint = "a roster client that does not deliver makes the round void: reopen it under a new round id and roster"
+        hint = (
+            f"expected here what all {len(roster)} clients of the roster sent: wait for it, or ask; a client that "
+            "never delivers makes the round void: reopen it under a new round id and roster"
+        )
         raise InputError(
             f"{folder}: nothing from client {missing[0]!r} ({len(missing)} of {len(roster)} missing)", hint
         )

@@ -38,6 +38,9 @@ def load_past_round(path: Path) -> tuple[Round, Integers]:
         return round, np.stack([opening.q for opening in home.load_openings(round)])
     updates = home.load_updates(round.roster, round.params.d)
     if updates is None:
-        raise InputError(f"{path}: expected openings/ or updates/, found neither")
+        raise InputError(
+            f"{path}: expected openings/ or updates/, found neither",
+            f"without them only the proof is left: {path / 'bundle'}" if (path / "bundle").is_dir() else "",
+        )
     check_same_layout(updates)
     return round, quantize(np.stack([u.vector for u in updates]), round.clip, round.params.b)

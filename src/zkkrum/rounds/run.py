@@ -192,7 +192,9 @@ class Run:
             If there are none, or something else is among them.
         """
         if not self.rounds.is_dir():
-            raise InputError(f"{self.path}: not a run: no folder rounds/", "docs/training.md has the layout")
+            round = (self.path / "round.toml").is_file()
+            hint = "this is a round: `zkkrum verify` takes its bundle/" if round else "docs/training.md has the layout"
+            raise InputError(f"{self.path}: not a run: no folder rounds/", hint)
         found = []
         for entry in self.rounds.iterdir():
             if entry.name.startswith("."):
