@@ -61,6 +61,10 @@ class InputError(ZkkrumError):
     exit_code = 3
 
 
+class UnknownCharacterError(InputError):
+    """A client id has a character that this machine's Unicode does not know: elsewhere it may be a good one."""
+
+
 class ToolMissingError(ZkkrumError):
     """nargo, bb, Node.js or solc is missing or not of the pinned version."""
 

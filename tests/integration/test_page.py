@@ -595,6 +595,11 @@ class TestAggregate:
             ("layout", lambda a: np.frombuffer(b'[["w",[60]]]', np.uint8)),
             ("layout", lambda a: np.frombuffer(b"[", np.uint8)),
             ("layout", lambda a: np.frombuffer(b"[]", np.uint8)),
+            ("layout", lambda a: np.frombuffer(b'[["b",[30],"float32"],["a",[30],"float32"]]', np.uint8)),
+            ("layout", lambda a: np.frombuffer(b'[["a",[30],"float32"],["a",[30],"float32"]]', np.uint8)),
+            ("layout", lambda a: np.frombuffer(b'[["w",["60"],"float32"]]', np.uint8)),
+            ("layout", lambda a: np.frombuffer(b'[["w",[60.0],"float32"]]', np.uint8)),
+            ("layout", lambda a: np.frombuffer(b'[["w",[60,true],"float32"]]', np.uint8)),
             ("more", lambda a: np.zeros(1)),
         ],
     )
@@ -644,6 +649,71 @@ class TestAggregate:
             assert ok is expected
             assert ok or reason.startswith("aggregate.npz: " if ok is None else "aggregate: aggregate.npz")
 
+    @pytest.mark.parametrize("how", ["two lists", "bytes before", "bytes after", "comment", "another list's place"])
+    def test_an_archive_of_two_minds(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path, how: str
+    ) -> None:
+        """One reader finds the list of members by its offset, another by its size: then each is shown another sum."""
+        genuine = malicious.proved.aggregate.read_bytes()
+        with np.load(malicious.proved.aggregate) as file:
+            arrays = {name: file[name] for name in file.files}
+        other = io.BytesIO()
+        np.savez_compressed(other, **{**arrays, "sum": arrays["sum"] + 1})
+        evil, end = bytearray(other.getvalue()), len(genuine) - 22
+        count, size, at = struct.unpack_from("<HII", genuine, end + 10)
+        if (
+            how == "two lists"
+        ):  # by its size: the evil one, which Python shifts its offsets to; by its offset: the first
+            struct.pack_into("<I", evil, len(evil) - 22 + 16, at)
+            data = genuine[:end] + bytes(evil)
+        elif how == "another list's place":
+            data = genuine[:end] + bytes(evil[:-22]) + genuine[end:]
+        else:
+            data = {
+                "bytes before": b"PK" + genuine,
+                "bytes after": genuine + b"\0",
+                "comment": genuine[:-2] + b"\2\0hi",
+            }[how]
+        assert (count, at + size) == (6, end)
+        (tmp_path / "aggregate.npz").write_bytes(data)
+        with pytest.raises(InputError, match="not an aggregate that can be read"):
+            verify(malicious.bundle, toolchain, aggregate=tmp_path / "aggregate.npz")
+        answer = twin(
+            "verify", made=pages._made_of(page.read_text()), bundle=files_of(malicious.bundle), aggregate=encoded(data)
+        )
+        assert answer[0] is None
+        assert "not an aggregate that can be read" in answer[1]
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            (b"'descr': '<i8'", b"'descr': '<l' "),
+            (b"(60,), }", b"(60 ,),}"),
+            (b"(60,), } ", b"(060,), }"),
+            (b"(60,), }", b"(6_0,),}"),
+            (b"{'descr': '<i8', 'fortran_order': False, ", b"{'fortran_order': False, 'descr': '<i8', "),
+            (b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x05"),
+            (b"\x93NUMPY\x01\x00", b"\x93NUMPY\x04\x00"),
+        ],
+    )
+    def test_a_header_that_numpy_does_not_write(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path, old: bytes, new: bytes
+    ) -> None:
+        data, path = io.BytesIO(), tmp_path / "aggregate.npz"
+        with zipfile.ZipFile(malicious.proved.aggregate) as source, zipfile.ZipFile(data, "w") as target:
+            for name in source.namelist():
+                content = source.read(name)
+                if name == "sum.npy":
+                    assert old in content[:128]
+                    content = content.replace(old, new, 1)
+                target.writestr(name, content)
+        path.write_bytes(data.getvalue())
+        with pytest.raises(InputError, match="not an aggregate that can be read"):
+            verify(malicious.bundle, toolchain, aggregate=path)
+        made, bundle = pages._made_of(page.read_text()), files_of(malicious.bundle)
+        answer = twin("verify", made=made, bundle=bundle, aggregate=encoded(data.getvalue()))
+        assert answer[0] is None
+
     def test_in_the_browser(self, fresh: Tab, malicious: Example, honest: Example, tmp_path: Path) -> None:
         dropped(fresh, "#bundle", malicious.bundle)
         word, text = dropped(fresh, "#aggregate", honest.proved.aggregate)
@@ -679,6 +749,68 @@ class TestUndecided:
             f"this zkkrum ({__version__})", "this page"
         )
         assert (word, text) == ("NOT DECIDED", expected)
+
+    @pytest.mark.parametrize("extra", ['"x": ' + "[" * 70 + "]" * 70, r'"x": "\ud800"', '"format": 1', "x"])
+    def test_what_is_no_json_is_of_no_protocol(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path, extra: str
+    ) -> None:
+        path = Path(shutil.copytree(malicious.bundle, tmp_path / "bundle"))
+        (path / "manifest.json").write_text('{"format": "zkkrum-bundle-3", ' + extra + "}")
+        assert not verify(path, toolchain).ok
+        answer = twin("verify", made=pages._made_of(page.read_text()), bundle=files_of(path))
+        assert answer[0] is False
+
+    def test_a_character_of_a_later_unicode(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
+        """U+0378 is assigned in no Unicode so far: where it is, this may be a good id."""
+        forgery = Forgery(malicious.bundle, tmp_path / "bundle")
+        forgery.manifest["round"]["roster"][1] = "bob\u0378"
+        path = forgery.done(fix=False)
+        with pytest.raises(
+            InputError, match=r"'bob\\u0378' has a character that the Unicode of this program"
+        ) as refused:
+            verify(path, toolchain)
+        answer = twin("verify", made=pages._made_of(page.read_text()), bundle=files_of(path))
+        assert answer[:2] == [None, refused.value.message]
+
+    @pytest.mark.parametrize("change", ["\ufeff{}", "{}\u00a0", "clip = \f", "big", "text"])
+    def test_a_round_file_that_other_parsers_refuse(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path, change: str
+    ) -> None:
+        text = malicious.home.round_file.read_text()
+        changed = {
+            "big": text + "#" * 2**19,
+            "text": text.replace("clip = 4.0", 'clip = "4.0"'),
+            "clip = \f": text.replace("clip = ", "clip = \f"),
+        }.get(change) or change.replace("{}", text.rstrip("\n"))
+        (tmp_path / "round.toml").write_text(changed, encoding="utf-8")
+        with pytest.raises(InputError):
+            verify(malicious.bundle, toolchain, round_file=tmp_path / "round.toml")
+        answer = twin(
+            "verify",
+            made=pages._made_of(page.read_text()),
+            bundle=files_of(malicious.bundle),
+            round=encoded(changed.encode()),
+        )
+        assert answer[0] is None
+
+    def test_commitments_that_are_no_small_files(
+        self, twin: Twin, page: Path, malicious: Example, toolchain: Toolchain, tmp_path: Path
+    ) -> None:
+        made, bundle = pages._made_of(page.read_text()), files_of(malicious.bundle)
+        folder = Path(shutil.copytree(malicious.home.commitments, tmp_path / "commitments"))
+        (folder / "alice.json").write_bytes((folder / "alice.json").read_bytes() + b" " * 2**14)
+        with pytest.raises(InputError, match="Too large") as refused:
+            verify(malicious.bundle, toolchain, commitments=folder)
+        answer = twin("verify", made=made, bundle=bundle, commitments=files_of(folder))
+        assert answer[:2] == [None, refused.value.message.replace(str(folder), "commitments")]
+        (folder / "alice.json").unlink()
+        (folder / "alice.json").mkdir()
+        (folder / "alice.json" / "x").touch()
+        with pytest.raises(InputError, match="Not a plain file"):
+            verify(malicious.bundle, toolchain, commitments=folder)
+        assert "Not a plain file" in twin("verify", made=made, bundle=bundle, commitments=files_of(folder))[1]
 
     def test_no_bundle(self, fresh: Tab, malicious: Example, tmp_path: Path) -> None:
         word, text = dropped(fresh, "#bundle", malicious.home.openings)

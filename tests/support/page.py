@@ -216,6 +216,8 @@ CASES = [
     Case("client decomposed", _claim("round", "roster", 1, value="e\u0301"), r"form C: expected '\xe9'"),
     Case("client invisible", _claim("round", "roster", 1, value="bob\ufe0f"), r"roster: 'bob\ufe0f' is not usable"),
     Case("client with a blank", _claim("round", "roster", 1, value="bob "), "roster: 'bob ' is not usable"),
+    Case("clip as text", _claim("round", "clip", value="4.0"), "manifest: round.clip: Input should be a valid number"),
+    Case("client never to be", _claim("round", "roster", 1, value="bob\ufdd0"), r"roster: 'bob\ufdd0' is not usable"),
     Case("client of markup", _claim("round", "roster", 1, value="</b>"), "roster: '</b>' is not usable as a file name"),
     # The manifest
     Case("no JSON", _all(), "manifest: file: Invalid JSON: EOF while parsing an object at line 1 column 1", text="{"),

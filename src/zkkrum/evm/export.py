@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from zkkrum.errors import InputError
 from zkkrum.evm import solidity, verifiers
@@ -36,7 +36,7 @@ from zkkrum.protocol.commitment import statement
 from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params
-from zkkrum.rounds.roundfile import ParametersFile, Strict, parse_bytes, parse_model
+from zkkrum.rounds.roundfile import FIRST_ONLY, ParametersFile, Strict, parse_bytes, parse_model
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.version import __version__
 
@@ -58,8 +58,8 @@ class ExportManifest(Strict):
     verifier: Literal["optimized", "plain"]
     parameters: ParametersFile
     start: int | None
-    runtime_bytes: dict[str, int]
-    files: dict[str, str]
+    runtime_bytes: Annotated[dict[str, int], FIRST_ONLY]
+    files: Annotated[dict[str, str], FIRST_ONLY]
 
 
 @dataclass(frozen=True)

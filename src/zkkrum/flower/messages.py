@@ -23,7 +23,7 @@ from zkkrum.proof.bundle import read_file, read_manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.models import check_fits, trained
-from zkkrum.rounds.roundfile import RoundFile, Strict, parse_bytes, parse_model
+from zkkrum.rounds.roundfile import Many, RoundFile, Strict, parse_bytes, parse_model
 from zkkrum.rounds.run import RunRound
 from zkkrum.rounds.tensors import Tensors, narrow, widen
 
@@ -174,8 +174,8 @@ class Shown(Strict):
 
     round_id: str
     context: str
-    roster: tuple[str, ...]
-    commitments: tuple[str, ...]
+    roster: Many[str]
+    commitments: Many[str]
 
     @model_validator(mode="after")
     def _one_a_client(self) -> Shown:

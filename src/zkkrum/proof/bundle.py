@@ -13,9 +13,10 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from zkkrum.errors import InputError
 from zkkrum.files import explained
@@ -25,7 +26,7 @@ from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.foreign import entries_inside, open_inside, parse_json, read_all
-from zkkrum.rounds.roundfile import RoundFile, Strict, parse_model
+from zkkrum.rounds.roundfile import FIRST_ONLY, Many, RoundFile, Strict, parse_model
 from zkkrum.toolchain import PAIR
 from zkkrum.version import __version__
 
@@ -61,9 +62,9 @@ class VerdictEntry(Strict):
     """The claimed verdict, by client id; ``accepted`` follows from the rest and the parameters."""
 
     malicious: bool
-    flagged: tuple[str, ...] = Field(strict=False)
-    selected: tuple[str, ...] = Field(strict=False)
-    accepted: tuple[str, ...] = Field(strict=False)
+    flagged: Many[str] = Field(strict=False)
+    selected: Many[str] = Field(strict=False)
+    accepted: Many[str] = Field(strict=False)
 
 
 class CircuitEntry(Strict):
@@ -84,13 +85,13 @@ class Manifest(Strict):
     bb: str
     round: RoundFile
     commitments_by: Literal["clients", "server"]
-    commitments: tuple[CommitmentEntry, ...] = Field(strict=False)
+    commitments: Many[CommitmentEntry] = Field(strict=False)
     aggregate: str
     verdict: VerdictEntry
-    public_inputs: tuple[NamedWord, ...] = Field(strict=False)
-    circuits: dict[str, CircuitEntry]
-    files: dict[str, str]
-    seconds: dict[str, float] = Field(strict=False)
+    public_inputs: Many[NamedWord] = Field(strict=False)
+    circuits: Annotated[dict[str, CircuitEntry], FIRST_ONLY]
+    files: Annotated[dict[str, str], FIRST_ONLY]
+    seconds: Annotated[dict[str, float], FIRST_ONLY] = Field(strict=False)
 
     @property
     def unverified(self) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def read_manifest(path: Path) -> Manifest:
         If it is not a manifest, with what is wrong.
     """
     try:
-        most = MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * entries_inside(path, SHARDS)
+        most = min(FILE_BYTES_MAX, MANIFEST_BYTES + MANIFEST_BYTES_OF_A_FILE * entries_inside(path, SHARDS))
         data = read_file(path / MANIFEST, most)
     except OSError as error:
         within = path / "bundle"
@@ -216,6 +217,7 @@ def load_manifest(path: Path) -> Manifest:
 def _protocol_of(data: bytes) -> int | None:
     """Return the protocol's version that a manifest names; None where it names none."""
     try:
+        from_json(data)  # as the model's own parser reads it, which takes less
         found = parse_json(data)
     except ValueError:
         return None

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from zkkrum.errors import InputError
+from zkkrum.errors import InputError, UnknownCharacterError
 from zkkrum.progress import Progress, silent
 from zkkrum.proof.bundle import Manifest, read_manifest
 from zkkrum.proof.form import PUBLIC_INPUTS, Form, Part, shard_part
@@ -213,6 +213,8 @@ def _claims(claimed: Manifest) -> _Claim:
             raise _Rejected("manifest: its commitments are not those of the roster, in roster order")
         commitments = [parse_bytes(entry.commitment, 32, "commitment") for entry in claimed.commitments]
         aggregate = parse_bytes(claimed.aggregate, 32, "aggregate")
+    except UnknownCharacterError as error:  # which refutes nothing
+        raise InputError(f"manifest: {error.message}", error.hint) from error
     except InputError as error:
         raise _Rejected(f"manifest: {error.message}") from error
     if claimed.form != Form.of(round.params).value:

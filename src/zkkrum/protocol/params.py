@@ -18,7 +18,7 @@ from fractions import Fraction
 from math import ceil, isfinite
 from typing import TypeVar
 
-from zkkrum.errors import InputError
+from zkkrum.errors import InputError, UnknownCharacterError
 from zkkrum.protocol.field import PACKABLE_BITS
 
 PROTOCOL = "zkkrum-2"
@@ -294,6 +294,11 @@ def check_client_id(client: str) -> None:
     Printable leaves out control, format (of direction, too), private and unassigned characters and surrogates, and
     every separator but the space. Everything else may stand in an id: whoever prints one quotes it.
     """
+    if any(map(_unassigned, client)):
+        raise UnknownCharacterError(
+            f"roster: {client[:ID_BYTES_MAX]!a} has a character that the Unicode of this program does not know",
+            "where Unicode is newer it may be a good one",
+        )
     try:
         size = len(client.encode())
     except UnicodeEncodeError:
@@ -309,6 +314,13 @@ def check_client_id(client: str) -> None:
         raise InputError(
             f"roster: {client!a} is not in Unicode's normal form C: expected {unicodedata.normalize('NFC', client)!a}"
         )
+
+
+def _unassigned(character: str) -> bool:
+    """Tell whether a character may be assigned in a later Unicode; noncharacters never will be."""
+    point = ord(character)
+    never = 0xFDD0 <= point <= 0xFDEF or point & 0xFFFE == 0xFFFE
+    return unicodedata.category(character) == "Cn" and not never
 
 
 def _invisible(character: str) -> bool:

@@ -30,14 +30,14 @@ from zkkrum.errors import InputError
 from zkkrum.protocol.aggregate import Aggregate
 from zkkrum.protocol.params import D_MAX, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
-from zkkrum.rounds.roundfile import first_problem
+from zkkrum.rounds.roundfile import Many, first_problem
 from zkkrum.rounds.tensors import AXES_MAX, DTYPES, Layout, TensorSpec
 
 MODE = 0o600
 """Only the roster should have it: with one accepted client the sum is that client's update."""
 LAYOUT_BYTES_MAX = 16 * 2**20
 
-_LAYOUT = TypeAdapter(tuple[tuple[str, tuple[int, ...], str], ...])
+_LAYOUT = TypeAdapter(Many[tuple[str, Many[int], str]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,14 +115,16 @@ def load_aggregate(path: Path, d: int) -> AggregateFile:
 
 def _layout(path: Path, data: bytes) -> Layout:
     try:
-        found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_json(data))
+        found = tuple(TensorSpec(*spec) for spec in _LAYOUT.validate_json(data, strict=True))
     except ValidationError as error:
         raise InputError(f"{path}: layout: {first_problem(error)}") from error
     if not all(spec.dtype in DTYPES and _is_shape(spec.shape) for spec in found):
         raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
     names = [spec.name.encode() for spec in found]
     if any(after <= before for before, after in pairwise(names)):
-        raise InputError(f"{path}: layout: expected names in ascending order, found {ascii(names)[:100]}")
+        raise InputError(
+            f"{path}: layout: expected names in ascending order, found {ascii([spec.name for spec in found])[:100]}"
+        )
     return found
 
 

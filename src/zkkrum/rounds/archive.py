@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -25,6 +26,13 @@ HEADER_BYTES_MAX = 4096
 """No array that is written with NumPy has a longer header."""
 DIRECTORY_BYTES_MAX = 16 * 2**20
 """No archive has a longer list of its members: some 10^5."""
+END_BYTES, LOCATOR_BYTES = 22, 20
+"""Of the end of an archive, and of what stands before it in one of more than 4 GiB."""
+_NUMBER = rb"(?:0|[1-9][0-9]{0,18})"
+_AS_WRITTEN = re.compile(
+    rb"\{'descr': '(?:[<>|][a-zA-Z][0-9]+|\|O)', 'fortran_order': (?:True|False), 'shape': "
+    rb"\((?:|%b,|(?:%b, )+%b)\), \} *\n" % (_NUMBER, _NUMBER, _NUMBER)
+)
 DEFLATE_MOST = 1032
 """How many bytes a byte of deflated data can become."""
 
@@ -78,6 +86,7 @@ def read_archive(path: Path, what: str, arrays: Mapping[str, Expected], who: str
             most += most // 100  # what does not deflate grows a little
             if (size := size_of(data)) > most:
                 raise InputError(f"{where}not {what}: expected at most {most:,} bytes, found {size:,}")
+            _require_one_piece(data, size)
             with open_zip(data) as archive:
                 names = sorted(archive.namelist())
                 if names != sorted(f"{name}.npy" for name in arrays):
@@ -106,6 +115,25 @@ def _shown(names: list[str]) -> str:
     return ascii(names[:10])[:100]
 
 
+def _require_one_piece(file: BinaryIO, size: int) -> None:
+    """Refuse an archive that readers may take for different ones: more than one list of members, or bytes around it.
+
+    Above 4 GiB such a list is of another kind, which is `zipfile`'s to read.
+    """
+    if size >= 2**32:
+        return
+    file.seek(max(0, size - END_BYTES - LOCATOR_BYTES))
+    tail = file.read()
+    file.seek(0)
+    locator, end = tail[:-END_BYTES], tail[-END_BYTES:]
+    if len(end) < END_BYTES or not end.startswith(b"PK\5\6"):
+        raise ValueError("File is not a zip file")
+    disks, here, count, length, at, comment = struct.unpack("<4xIHHIIH", end)
+    one = (disks, here, comment) == (0, count, 0) and not locator.startswith(b"PK\6\7")
+    if not one or at + length != size - END_BYTES:
+        raise ValueError("its members and the list of them do not make up the file, each of it once")
+
+
 def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     """Open an archive of members that are stored or deflated, each of the size it claims or less."""
     sips = Sips(file, DIRECTORY_BYTES_MAX)
@@ -120,8 +148,9 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, what: str, expected: Expected) -> NDArray[Any]:
-    with archive.open(f"{name}.npy") as member:
-        header = read_header(member)
+    info = archive.getinfo(f"{name}.npy")
+    with archive.open(info) as member:
+        header = read_header(member, as_written=True)
         shape, dtype = header.shape, header.dtype
         if dtype.hasobject or dtype.name not in expected.dtypes or (header.fortran and len(shape) > 1):
             raise InputError(f"{what}: expected {' or '.join(expected.dtypes)}, found {dtype}")
@@ -132,7 +161,7 @@ def _read_array(archive: zipfile.ZipFile, name: str, what: str, expected: Expect
             wanted = expected.shape if expected.shape is not None else f"at most {expected.size_max} in one dimension"
             raise InputError(f"{what}: expected shape {wanted}, found {ascii(shape)[:60]}")
         content = member.read(header.bytes)
-        if len(content) != header.bytes or member.read(1):
+        if len(content) != header.bytes or member.read(1) or info.file_size != header.length + header.bytes:
             raise InputError(f"{what}: its data are not as long as its header says")
         return np.frombuffer(content, dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
 
@@ -144,6 +173,8 @@ class Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
+    length: int
+    """Bytes of the header itself."""
 
     @property
     def bytes(self) -> int:
@@ -151,8 +182,14 @@ class Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
-def read_header(member: IO[bytes]) -> Header:
-    """Read the header of an ``.npy``, of bounded length; `ValueError` and others where it is none."""
+def read_header(member: IO[bytes], *, as_written: bool = False) -> Header:
+    """Read the header of an ``.npy``, of bounded length; `ValueError` and others where it is none.
+
+    Parameters
+    ----------
+    as_written
+        Take only what NumPy writes: what it also reads differs between its versions, and no other reader agrees.
+    """
     magic = member.read(len(np.lib.format.MAGIC_PREFIX) + 2)
     version = np.lib.format.read_magic(io.BytesIO(magic))
     if version not in ((1, 0), (2, 0), (3, 0)):
@@ -161,12 +198,15 @@ def read_header(member: IO[bytes]) -> Header:
     (size,) = struct.unpack("<H" if version == (1, 0) else "<I", length)
     if size > HEADER_BYTES_MAX:
         raise ValueError(f"a header of {size:,} bytes")
-    whole = io.BytesIO(length + member.read(size))
+    text = member.read(size)
+    if as_written and (version != (1, 0) or not _AS_WRITTEN.fullmatch(text)):
+        raise ValueError("the header of an array is not one that NumPy writes")
+    whole = io.BytesIO(length + text)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(whole, max_header_size=HEADER_BYTES_MAX)
     if any(x < 0 for x in shape):
         raise ValueError(f"a header with the shape {ascii(shape)[:60]}")
-    return Header(tuple(int(x) for x in shape), bool(fortran), dtype)
+    return Header(tuple(int(x) for x in shape), bool(fortran), dtype, len(magic) + len(length) + len(text))
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], mode: int) -> None:

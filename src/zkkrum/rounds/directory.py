@@ -32,7 +32,7 @@ from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.params import Params, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.foreign import read_plain
-from zkkrum.rounds.roundfile import Strict, load_json, parse_bytes, parse_model, save_round
+from zkkrum.rounds.roundfile import Many, Strict, load_json, parse_bytes, parse_model, save_round
 from zkkrum.rounds.tensors import SUFFIXES
 from zkkrum.rounds.updates import Update, load_update, of_size, read_update_layout, same_layout
 
@@ -253,7 +253,7 @@ def load_commitments(folder: Path, round: Round) -> list[bytes]:
 class Truth(Strict):
     """``truth.json``: who attacks in a simulated round, how, from which seed; ``prove`` never reads it."""
 
-    byzantine: tuple[str, ...] = Field(strict=False)
+    byzantine: Many[str] = Field(strict=False)
     attack: str
     strength: float | None
     seed: int

@@ -9,9 +9,18 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from zkkrum.errors import InputError
 from zkkrum.files import write_whole
@@ -31,6 +40,21 @@ class Strict(BaseModel):
     """A model that takes nothing it was not told of and converts nothing."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Item = TypeVar("Item")
+Many: TypeAlias = Annotated[tuple[Item, ...], FailFast()]
+"""An array of a stranger's file: its first wrong entry is complained of, and not millions of others, too."""
+
+
+def _each(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    if not isinstance(value, dict):
+        return handler(value)
+    return {key: found for name in value for key, found in handler({name: value[name]}).items()}
+
+
+FIRST_ONLY = WrapValidator(_each)
+"""The same for an object of any names."""
 
 
 class ParametersFile(Strict):
@@ -76,8 +100,8 @@ class RoundFile(Strict):
 
     protocol: str
     round_id: str
-    clip: float = Field(strict=False)
-    roster: tuple[str, ...] = Field(strict=False)
+    clip: float
+    roster: Many[str] = Field(strict=False)
     subject: str = "0x" + "0" * 64
     chain_id: Annotated[str, BeforeValidator(_strict_text)] = "0"
     contract: str = "0x" + "0" * 40
@@ -128,8 +152,14 @@ def _integer(text: str, name: str) -> int:
     return int(text, 0) if text.startswith("0x") else int(text)
 
 
+COMPLAINTS_MAX = 10_000
+"""Of more complaints (an object may have any number of fields too many) none is looked at: pydantic has all or none."""
+
+
 def first_problem(error: ValidationError) -> str:
     """Return pydantic's first complaint on one line: where, what."""
+    if (count := error.error_count()) > COMPLAINTS_MAX:
+        return f"file: {count:,} things are wrong with it"
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "file"
     return f"{where if where.isprintable() else ascii(where)}: {first['msg']}"[:300]

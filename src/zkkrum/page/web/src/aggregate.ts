@@ -11,7 +11,7 @@ import { type Named } from './folder';
 import { type Json } from './json';
 import { D_MAX, type Round } from './params';
 import { Problem, integer, listOf, text, validate } from './schema';
-import { ascii, first, floatRepr } from './text';
+import { ascii, compare, first, floatRepr } from './text';
 
 /** No tensor has more. */
 const AXES_MAX = 32;
@@ -89,6 +89,10 @@ function layoutSizes(name: string, data: Bytes): bigint[] {
       );
       const all = `(${shown.join(', ')}${shown.length === 1 ? ',' : ''})`;
       throw new InputError(`${name}: layout: expected tensors of dtype ${DTYPES.join(', ')}, found ${first(all, 100)}`);
+    }
+    if (specs.some((spec, k) => k > 0 && compare(specs[k - 1]!.name, spec.name) >= 0)) {
+      const found = first(`[${specs.map((spec) => ascii(spec.name)).join(', ')}]`, 100);
+      throw new InputError(`${name}: layout: expected names in ascending order, found ${found}`);
     }
     return specs.map((spec) => spec.shape.reduce((a, b) => a * b, 1n));
   } catch (error) {

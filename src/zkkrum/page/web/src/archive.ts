@@ -10,6 +10,9 @@ import { ascii, compare, first } from './text';
 import { BadZip, type Member, readZip } from './zip';
 
 const HEADER_BYTES_MAX = 4096;
+/** As NumPy writes it: what it also reads differs from one version to the next. */
+const HEADER =
+  /^\{'descr': '([<>|][a-zA-Z][0-9]+|\|O)', 'fortran_order': (True|False), 'shape': \((|(?:0|[1-9][0-9]{0,18}),|(?:(?:0|[1-9][0-9]{0,18}), )+(?:0|[1-9][0-9]{0,18}))\), \} *\n$/;
 
 /** What an array must be: exactly a shape, or at most so many entries in one dimension. */
 export interface Expected {
@@ -96,11 +99,11 @@ function header(data: Bytes): { descr: string; fortran: boolean; shape: number[]
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   const magic = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
   if (data.length < 12 || magic.some((x, k) => data[k] !== x)) throw new Damaged('no NumPy array');
-  const version = data[6];
-  const [length, start] = version === 1 ? [view.getUint16(8, true), 10] : [view.getUint32(8, true), 12];
+  if (view.getUint16(6, false) !== 0x0100) throw new Damaged('the header of an array is not one that NumPy writes');
+  const [length, start] = [view.getUint16(8, true), 10];
   if (length > HEADER_BYTES_MAX || start + length > data.length) throw new Damaged('Header info length is too large');
   const text = new TextDecoder('latin1').decode(data.subarray(start, start + length));
-  const found = /^\{'descr': '([^']*)', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), *\}\s*$/.exec(text);
+  const found = HEADER.exec(text);
   if (!found) throw new Damaged('the header of an array is not one that NumPy writes');
   const shape = found[3]!.split(',').filter((x) => x.trim()).map(Number);
   return { descr: found[1]!, fortran: found[2] === 'True', shape, start: start + length };

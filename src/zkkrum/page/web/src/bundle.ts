@@ -8,7 +8,7 @@ import { type Entry, type Folder } from './folder';
 import { MANIFEST } from './form';
 import { InvalidJson, parseJson } from './json';
 import { roundFile } from './roundfile';
-import { type Read, integer, listOf, mapOf, model, oneOf, strictNumber, text, truth, validate } from './schema';
+import { type Read, integer, listOf, mapOf, model, number, oneOf, text, truth, validate } from './schema';
 import { grouped } from './text';
 
 export const FORMAT = 'zkkrum-bundle-2';
@@ -30,7 +30,7 @@ export const manifest = model({
   public_inputs: listOf(model({ name: text, value: text })),
   circuits: mapOf(model({ crate: text, key_id: text, gates: integer })),
   files: mapOf(text),
-  seconds: mapOf(strictNumber),
+  seconds: mapOf(number),
 });
 
 export type Manifest = Read<typeof manifest>;

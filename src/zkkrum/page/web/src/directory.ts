@@ -7,7 +7,9 @@ import { type Bytes } from './field';
 import { type Folder } from './folder';
 import { parseBytes } from './roundfile';
 import { Problem, model, text, validate } from './schema';
-import { compare, repr } from './text';
+import { compare, grouped, repr } from './text';
+
+const COMMITMENT_BYTES_MAX = 2 ** 14;
 
 /** What a client publishes. */
 export const commitmentFile = model({ client: text, context: text, commitment: text });
@@ -22,7 +24,14 @@ export interface Published {
 export async function readCommitments(folder: Folder, roster: readonly string[]): Promise<Published[]> {
   const found = new Map<string, Published & { path: string }>();
   for (const path of [...folder.entries.keys()].sort(compare)) {
-    if (path.startsWith('.') || path.includes('/') || !path.endsWith('.json')) continue;
+    const [top, ...below] = path.split('/');
+    if (path.startsWith('.') || !top!.endsWith('.json')) continue;
+    const { size } = folder.entries.get(path)!;
+    if (below.length) throw new InputError(`${folder.name}/${top}: cannot be read: Not a plain file`);
+    if (size > COMMITMENT_BYTES_MAX) {
+      const said = `Too large: expected at most ${grouped(COMMITMENT_BYTES_MAX)} bytes, found ${grouped(size)}`;
+      throw new InputError(`${folder.name}/${path}: cannot be read: ${said}`);
+    }
     const data = await folder.entries.get(path)!.read();
     let file;
     let published;

@@ -15,5 +15,8 @@ export class InputError extends Error {
   }
 }
 
+/** A client id has a character that this browser's Unicode does not know: elsewhere it may be a good one. */
+export class UnknownCharacter extends InputError {}
+
 /** This page does not know the verification key that the statement needs: neither valid nor invalid. */
 export class KeyUnknown extends InputError {}

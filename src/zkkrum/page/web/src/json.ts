@@ -11,6 +11,8 @@ export type Json = null | boolean | bigint | number | string | Json[] | Map<stri
 export class InvalidJson extends Error {}
 
 const DEPTH_MAX = 201;
+/** Files here need four. */
+const NESTING_MAX = 64;
 const DIGITS_MAX = 100;
 const SPACE = new Set([0x20, 0x09, 0x0a, 0x0d]);
 const ESCAPES: Record<string, string> = {
@@ -74,6 +76,7 @@ class Parser {
     if (c === '"') return this.string();
     if (c === '{' || c === '[') {
       if (++this.depth > DEPTH_MAX) this.fail('recursion limit exceeded');
+      if (this.depth > NESTING_MAX) this.complaint ??= 'nested too deeply';
       const nested = c === '{' ? this.object() : this.list();
       this.depth--;
       return nested;

@@ -3,7 +3,7 @@
  * Must not know files. Bounds are checked here, once.
  */
 
-import { InputError } from './errors';
+import { InputError, UnknownCharacter } from './errors';
 import { type Bytes, PACKABLE_BITS, bitLength, concat, fromHex, sha256, toWord } from './field';
 import { ascii, first, floatRepr, isPrintable, repr } from './text';
 
@@ -162,6 +162,12 @@ export class Params {
 
 /** Refuse an id that cannot name a file, be printed on a line, and be read there for what it is. */
 function checkClientId(client: string): void {
+  if (/(?!\p{Noncharacter_Code_Point})\p{Cn}/u.test(client)) {
+    throw new UnknownCharacter(
+      `roster: ${ascii(first(client, ID_BYTES_MAX))} has a character that the Unicode of this program does not know`,
+      'where Unicode is newer it may be a good one',
+    );
+  }
   const size = new TextEncoder().encode(client).length;
   const readable = 0 < size && size <= ID_BYTES_MAX && isPrintable(client) && !/^[. ]|[ /\\]$|[/\\]/.test(client);
   if (!readable || INVISIBLE.test(client)) {

@@ -10,7 +10,12 @@ import { type Named } from './folder';
 import { type Json } from './json';
 import { PROTOCOL, Params, type Round, round } from './params';
 import { Problem, type Read, exact, integer, listOf, model, number, optional, text } from './schema';
-import { first, repr } from './text';
+import { first, grouped, repr } from './text';
+
+/** A roster of the longest ids takes a fifth of it. */
+const TOML_BYTES_MAX = 2 ** 19;
+/** What this parser of TOML takes for space, or leaves out, and others do not. */
+const STRANGE_SPACE = /[\v\f\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff]/;
 
 const parametersFile = model({
   n: integer,
@@ -75,7 +80,12 @@ function parseInteger(value: string, name: string): bigint {
 /** Read `round.toml`; `InputError` names the file and the field. */
 export async function loadRound(file: Named): Promise<Round> {
   try {
-    const source = new TextDecoder('utf-8', { fatal: true }).decode(await file.read());
+    if (file.size > TOML_BYTES_MAX) {
+      const [most, found] = [grouped(TOML_BYTES_MAX), grouped(file.size)];
+      throw new InputError(`cannot be read: Too large: expected at most ${most} bytes, found ${found}`);
+    }
+    const source = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(await file.read());
+    if (STRANGE_SPACE.test(source)) throw new InputError('cannot be read as TOML: a character that is no space there');
     return await roundOf(roundFile(asJson(parseToml(source, { integersAsBigInt: true })), []));
   } catch (error) {
     if (error instanceof InputError) throw new InputError(`${file.name}: ${error.message}`, error.hint);

@@ -41,18 +41,8 @@ export const truth: Reader<boolean> = (value, where) =>
   typeof value === 'boolean' ? value : complain(where, 'Input should be a valid boolean');
 
 /** A number; integers are numbers. */
-export const strictNumber: Reader<number> = (value, where) =>
+export const number: Reader<number> = (value, where) =>
   typeof value === 'number' || typeof value === 'bigint' ? Number(value) : complain(where, 'Input should be a valid number');
-
-/** A number, or what reads as one. */
-export const number: Reader<number> = (value, where) => {
-  if (typeof value === 'boolean') return Number(value);
-  if (typeof value !== 'string') return strictNumber(value, where);
-  const trimmed = value.trim();
-  if (/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(trimmed)) return Number(trimmed);
-  if (/^[+-]?(inf(inity)?|nan)$/i.test(trimmed)) return /nan/i.test(trimmed) ? NaN : trimmed.startsWith('-') ? -Infinity : Infinity;
-  return complain(where, 'Input should be a valid number, unable to parse string as a number');
-};
 
 /** Text, or an integer as text: never a binary fraction, which would not be exact. */
 export const exact: Reader<string> = (value, where) =>

@@ -8,7 +8,7 @@ import { type Bb } from './bb';
 import { type Manifest, Unreadable, look, readManifest } from './bundle';
 import { chain, statement } from './commitment';
 import { readCommitments } from './directory';
-import { InputError, Rejected } from './errors';
+import { InputError, Rejected, UnknownCharacter } from './errors';
 import { type Bytes, equal, fromBytes, fromWord, hex, sha256, toHex } from './field';
 import { type Folder, type Named } from './folder';
 import { type Form, PUBLIC_INPUTS, circuits, files, formOf, parts, shardPart, wordsOf } from './form';
@@ -145,6 +145,7 @@ async function claims(claimed: Manifest): Promise<Claim> {
     commitments = claimed.commitments.map((entry) => parseBytes(entry.commitment, 32, 'commitment'));
     aggregate = parseBytes(claimed.aggregate, 32, 'aggregate');
   } catch (error) {
+    if (error instanceof UnknownCharacter) throw new InputError(`manifest: ${error.message}`, error.hint);
     if (error instanceof InputError) throw new Rejected(`manifest: ${error.message}`);
     throw error;
   }

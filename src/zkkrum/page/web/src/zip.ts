@@ -18,6 +18,9 @@ export interface Member {
 }
 
 const NOT_A_ZIP = 'File is not a zip file';
+/** Readers may take such an archive for different ones. */
+const NOT_IN_ONE_PIECE = 'its members and the list of them do not make up the file, each of it once';
+const VERSION_MAX = 63;
 
 /** List the members of an archive. */
 export function readZip(data: Bytes): Member[] {
@@ -30,21 +33,20 @@ export function readZip(data: Bytes): Member[] {
   }
 }
 
-function directory(view: DataView): { count: number; at: number } {
-  for (let at = view.byteLength - 22; at >= Math.max(0, view.byteLength - 22 - 0xffff); at--) {
-    if (view.getUint32(at, true) !== 0x06054b50) continue;
-    if (at >= 20 && view.getUint32(at - 20, true) === 0x07064b50) {
-      const large = Number(view.getBigUint64(at - 12, true));
-      if (view.getUint32(large, true) !== 0x06064b50) throw new BadZip(NOT_A_ZIP);
-      return { count: Number(view.getBigUint64(large + 32, true)), at: Number(view.getBigUint64(large + 48, true)) };
-    }
-    return { count: view.getUint16(at + 10, true), at: view.getUint32(at + 16, true) };
-  }
-  throw new BadZip(NOT_A_ZIP);
+/** The list of members: it stands before the end, which is the end of the file, and the archive begins with it. */
+function directory(view: DataView): { count: number; at: number; end: number } {
+  const end = view.byteLength - 22;
+  if (end < 0 || view.getUint32(end, true) !== 0x06054b50) throw new BadZip(NOT_A_ZIP);
+  const [count, size, at] = [view.getUint16(end + 10, true), view.getUint32(end + 12, true), view.getUint32(end + 16, true)];
+  const alone = view.getUint32(end + 4, true) === 0 && view.getUint16(end + 8, true) === count; // one disk
+  const uncommented = view.getUint16(end + 20, true) === 0;
+  const large = end >= 20 && view.getUint32(end - 20, true) === 0x07064b50;
+  if (!alone || !uncommented || large || at + size !== end) throw new BadZip(NOT_IN_ONE_PIECE);
+  return { count, at, end };
 }
 
 function* members(data: Bytes, view: DataView): Generator<Member> {
-  let { count, at } = directory(view);
+  let { count, at, end } = directory(view);
   for (; count > 0; count--) {
     if (view.getUint32(at, true) !== 0x02014b50) throw new BadZip('Bad magic number for central directory');
     const [flags, method] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
@@ -52,9 +54,11 @@ function* members(data: Bytes, view: DataView): Generator<Member> {
     const lengths = [28, 30, 32].map((offset) => view.getUint16(at + offset, true)) as [number, number, number];
     const name = new TextDecoder().decode(data.subarray(at + 46, at + 46 + lengths[0]));
     const [size, packed, start] = wide(view, at, at + 46 + lengths[0], lengths[1]);
+    if (view.getUint16(at + 6, true) > VERSION_MAX) throw new BadZip('zip file version is not supported');
     yield member(data, view, { name, flags, method, crc, size, packed, start });
     at += 46 + lengths[0] + lengths[1] + lengths[2];
   }
+  if (at !== end) throw new BadZip(NOT_IN_ONE_PIECE);
 }
 
 /** Size, packed size and place of a member, from the 64-bit fields where the short ones do not suffice. */
@@ -88,12 +92,16 @@ function member(data: Bytes, view: DataView, header: Header): Member {
     name,
     size,
     async unpack(limit) {
+      if (flags & 0x60) throw new BadZip(`File '${name}' is patched or encrypted`);
       if (flags & 1) throw new BadZip(`File '${name}' is encrypted, password required for extraction`);
       if (method !== 0 && method !== 8) throw new BadZip('That compression method is not supported');
       if (start + 30 > data.length || view.getUint32(start, true) !== 0x04034b50) {
         throw new BadZip('Bad magic number for file header');
       }
+      const own = data.subarray(start + 30, start + 30 + view.getUint16(start + 26, true));
+      if (new TextDecoder().decode(own) !== name) throw new BadZip(`File name in directory '${name}' and header differ`);
       const from = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
+      if (from + packed > data.length) throw new BadZip('a part of it claims to be larger than the file');
       const raw = data.subarray(from, from + packed);
       const { found, whole } = method === 0 ? { found: raw.slice(0, limit), whole: raw.length <= limit } : await inflate(raw, limit);
       const end = () => {
