@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
+import zipfile
 from collections.abc import Callable
 from fractions import Fraction
 from hashlib import sha256
@@ -366,6 +368,37 @@ def test_nothing_is_written_from_what_does_not_verify(copied: Run, tmp_path: Pat
     assert "nothing written" in told
     assert not json.loads(run(*words, "--json", code=EXIT_INVALID).stdout)["ok"]
     assert not out.exists()
+
+
+def test_a_model_that_unpacks_to_gigabytes_is_not_read(copied: Run, tmp_path: Path, toolchain: Toolchain) -> None:
+    """Half a megabyte of zeros, deflated: an initial model, and the model after a round without a proof."""
+    (copied.path / "initial.safetensors").rename(tmp_path / "initial.safetensors")
+    zeros = zipfile.ZipFile(copied.path / "initial.npz", "w", zipfile.ZIP_DEFLATED)
+    with zeros as archive, archive.open("w.npy", "w") as f:
+        np.lib.format.write_array_header_1_0(f, {"descr": "<f2", "fortran_order": False, "shape": (2**28,)})
+        for _ in range(2**9):
+            f.write(bytes(2**20))
+    bomb = copied.path / "initial.npz"
+    assert bomb.stat().st_size < 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="its initial model has 268,435,456 values, and its first proved round"):
+            audit(copied.path, toolchain)
+        refuted = audit(copied.path, toolchain, initial=tmp_path / "initial.safetensors", final=bomb)
+        assert refuted.reason == f"{bomb} is not the model that the run ends with"
+        place = copied.round(3)
+        shutil.rmtree(place.bundle)
+        place.save_gap(Gap.UNPROVED, "no time", initial_model())
+        (place.path / "model.safetensors").unlink()
+        bomb.rename(place.path / "model.npz")
+        refused(
+            audit(copied.path, toolchain, initial=tmp_path / "initial.safetensors"),
+            3,
+            "the model after it has other tensors than the one before",
+        )
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_written_from_what_cannot_be_read(copied: Run, tmp_path: Path) -> None:

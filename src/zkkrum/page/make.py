@@ -22,7 +22,7 @@ from zkkrum.page.keys import circuit_names, known_keys
 from zkkrum.progress import Notify, unheard
 from zkkrum.protocol.params import Params
 from zkkrum.rounds.foreign import parse_json, read_plain
-from zkkrum.rounds.roundfile import ParametersFile
+from zkkrum.rounds.roundfile import Many, ParametersFile
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.toolchain.web import workspace
 from zkkrum.version import __version__
@@ -30,9 +30,12 @@ from zkkrum.version import __version__
 WEB = Path(__file__).parent / "web"
 ENTRY = "src/main.ts"
 PAGE_BYTES_MAX = 64 * 2**20
+SHAPES_MAX = 64
+"""Shapes that a page may know besides those of the shipped table."""
+DIFFERS = "it differs from the page that this zkkrum makes"
 
 _MADE = '<script type="application/json" id="made">'
-_SHAPES = TypeAdapter(tuple[ParametersFile, ...])
+_SHAPES = TypeAdapter(Many[ParametersFile])
 
 
 def make(shapes: Iterable[Params], tools: Toolchain, notify: Notify = unheard) -> bytes:
@@ -51,6 +54,8 @@ def make(shapes: Iterable[Params], tools: Toolchain, notify: Notify = unheard) -
         If a key must be built and there are no points for it.
     """
     listed = _distinct(shapes)
+    if len(listed) > SHAPES_MAX:
+        raise InputError(f"page: expected at most {SHAPES_MAX} shapes, found {len(listed):,}", "make several pages")
     made = {
         "zkkrum": __version__,
         "noir": PAIR.noir,
@@ -82,16 +87,19 @@ def check(path: Path, tools: Toolchain, notify: Notify = unheard) -> str:
         raise InputError(f"{path}: {error.strerror}") from error
     try:
         made = _made_of(found.decode())
-        shapes = [file.params() for file in _SHAPES.validate_python(made.pop("shapes"))]
+        shapes = [file.params() for file in _SHAPES.validate_python(made["shapes"])]
     except (ValueError, KeyError, AttributeError, ValidationError, InputError):
         return "no page that zkkrum made: it does not say what it was made with"
     for name, ours in (("zkkrum", __version__), ("noir", PAIR.noir), ("bb", PAIR.bb)):
         if made.get(name) != ours:
             return f"it says that it was made with {name} {str(made.get(name))[:40]!r}, this is {ours!r}"
-    known = known_keys(shapes, tools)
-    if made.get("keys") != known:
+    if len(shapes) > SHAPES_MAX:  # each may have to be compiled
+        return f"it knows {len(shapes):,} shapes, and no page more than {SHAPES_MAX}"
+    if found != _document(made, _script(notify)).encode():
+        return DIFFERS
+    if made.get("keys") != known_keys(shapes, tools):
         return "it knows other verification keys than this zkkrum does"
-    return "" if found == make(shapes, tools, notify) else "it differs from the page that this zkkrum makes"
+    return "" if found == make(shapes, tools, notify) else DIFFERS
 
 
 def _distinct(shapes: Iterable[Params]) -> list[Params]:

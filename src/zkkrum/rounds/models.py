@@ -36,6 +36,8 @@ from zkkrum.rounds.updates import flatten_named, layout_hash, require_finite
 def load_model(path: Path) -> dict[str, NDArray[Any]]:
     """Load a model from ``.npy``, ``.npz`` or ``.safetensors``.
 
+    A small file of a stranger may unpack to gigabytes: look at its layout first (`zkkrum.rounds.tensors.read_layout`).
+
     Raises
     ------
     InputError

@@ -36,7 +36,7 @@ from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
 from zkkrum.rounds.models import load_model, save_model
 from zkkrum.rounds.roundfile import FIRST_ONLY, Strict, load_json, load_toml, save_round
-from zkkrum.rounds.tensors import SUFFIXES, Tensors
+from zkkrum.rounds.tensors import SUFFIXES, Layout, Tensors, read_layout
 
 ACCURACY_BYTES_MAX = 2**20
 """Some ten thousand rounds."""
@@ -125,8 +125,12 @@ class RunRound:
         """
         return load_toml(GapFile, self.gap_file) if self.gap_file.exists() else None
 
+    def layout_after(self) -> Layout:
+        """Read the layout of the model that the run went on with after an ``unproved`` round, without its values."""
+        return read_layout(_only_model(self.path, "model"))
+
     def load_model_after(self) -> dict[str, NDArray[Any]]:
-        """Load the model that the run went on with after an ``unproved`` round."""
+        """Load that model."""
         return load_model(_only_model(self.path, "model"))
 
 
@@ -157,6 +161,10 @@ class Run:
     def round(self, number: int) -> RunRound:
         """Return a round, numbered from 1; nothing need be there."""
         return RunRound(number, self.rounds / f"{number:04d}")
+
+    def initial_layout(self) -> Layout:
+        """Read names, shapes and dtypes of the model that round 1 starts from, and none of its values."""
+        return read_layout(_only_model(self.path, "initial"))
 
     def load_initial(self) -> dict[str, NDArray[Any]]:
         """Load the model that round 1 starts from."""

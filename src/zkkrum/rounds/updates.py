@@ -152,16 +152,16 @@ def load_update(path: Path, client: str, check: Callable[[Layout], None] = lambd
     InputError
         If the file is missing, truncated, pickled or of another kind, ``check`` refuses it, or `flatten` its tensors.
     """
-    tensors = read_tensors(path, f"client {client!r}", lambda found: check(_trained(found)))
+    tensors = read_tensors(path, f"client {client!r}", lambda found: check(updatable(found)))
     return flatten(tensors, client, str(path))
 
 
 def read_update_layout(path: Path, client: str) -> Layout:
     """Read the layout of a client's update, and none of its values; raises as `load_update`."""
-    return _trained(read_layout(path, f"client {client!r}"))
+    return updatable(read_layout(path, f"client {client!r}"))
 
 
-def _trained(found: Layout) -> Layout:
+def updatable(found: Layout) -> Layout:
     """Return the floats among tensors; buffers that come with them may be as large, and no larger."""
     floats = tuple(spec for spec in found if spec.dtype in DTYPES)
     size, buffers = (sum(spec.size for spec in specs) for specs in (floats, set(found) - set(floats)))
