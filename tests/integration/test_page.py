@@ -162,6 +162,10 @@ def answered(tab: Tab, act: Callable[[], None]) -> tuple[str, str]:
 # Making it
 
 
+SHAPE = '{"n":5,"d":60,"b":12,"chunk":63,"f":1,"m":1,"score":"krum-2017","detection":"mad","z":"5","gamma":"1/4",'
+SHAPE += '"acceptance":"unflagged"},'
+
+
 class TestMake:
     def test_it_is_small_and_names_what_may_run(self, page: Path) -> None:
         text = page.read_text()
@@ -188,8 +192,9 @@ class TestMake:
             ('"keys":{"', '"keys":{"x', "it knows other verification keys"),
             ('id="made"', 'id="mode"', "no page that zkkrum made"),
             ('"shapes":[{"n":5', '"shapes":[{"n":500', "no page that zkkrum made"),
+            ('"shapes":[{', '"shapes":[' + SHAPE * 64 + "{", "and no page more than 64"),
         ],
-        ids=["text", "version", "keys", "data", "shapes"],
+        ids=["text", "version", "keys", "data", "shapes", "many"],
     )
     def test_a_changed_page_is_told(self, page: Path, tmp_path: Path, old: str, new: str, reason: str) -> None:
         text = page.read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -249,3 +250,27 @@ class TestStreams:
         assert run("doctor").exit_code == 130
         monkeypatch.setattr("click.Group.parse_args", interrupted)
         assert run("doctor").exit_code == 130
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("verify nowhere 2>/dev/full", 3),
+        ("verify nowhere 2>&-", 3),
+        ("verify nowhere --json >/dev/full 2>/dev/null", 3),
+        ("verify nowhere --json >&- 2>&-", 3),
+        ("verify nowhere --nope 2>/dev/full", 2),
+        ("verify nowhere --nope --json >/dev/full 2>/dev/null", 2),
+        ("--help >/dev/full", 7),
+        ("--help >&-", 0),
+        ("estimate -n 4 -d 10 2>/dev/full", 0),
+        ("estimate -n 4 -d 10 >/dev/full", 7),
+        ("estimate -n 4 -d 10 >&-", 0),
+    ],
+)
+def test_an_output_that_takes_nothing_is_no_refutation(line: str, code: int, tmp_path: Path) -> None:
+    command = f"{shlex.quote(sys.executable)} -m zkkrum {line}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr

@@ -5,15 +5,18 @@ Must not compute anything itself. Errors of `zkkrum.errors` end here, with one s
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib
 import io
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
@@ -79,17 +82,19 @@ class Failure:
     def show(self, as_json: bool) -> None:
         """Print it: a sentence on standard error, and with ``--json`` an object on standard output."""
         width = width_of(sys.stderr)
-        for line in (f"zkkrum: {self.message}", *self.calls):
-            click.echo(wrapped(printable(line), width), err=True)
-        for line in f"  -> {self.hint}".split("\n") if self.hint else ():
-            click.echo(wrapped(printable(line), width, "     "), err=True)
+        with contextlib.suppress(OSError):  # whoever cannot be told has the code
+            for line in (f"zkkrum: {self.message}", *self.calls):
+                click.echo(wrapped(printable(line), width), err=True)
+            for line in f"  -> {self.hint}".split("\n") if self.hint else ():
+                click.echo(wrapped(printable(line), width, "     "), err=True)
         if as_json:
             self.print_json()
 
     def print_json(self) -> None:
         """Print the object."""
         error = {"kind": self.kind, "message": self.message, "hint": self.hint}
-        print_json({"error": error, "exit_code": self.code}, of="error")
+        with contextlib.suppress(OSError):
+            print_json({"error": error, "exit_code": self.code}, of="error")
 
 
 class Commands(click.Group):
@@ -140,9 +145,7 @@ class Commands(click.Group):
         **extra: Any,
     ) -> Any:
         """Run the command line; nothing but a refuted proof ends with 1, where click and Python would."""
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # an output that cannot say σ gets \\u03c3, not a traceback
-                stream.reconfigure(errors="backslashreplace")
+        _prepare_streams()
         manner = Manner(as_json="--json" in (sys.argv[1:] if args is None else args))
         extra.setdefault("obj", manner)
         if not standalone_mode:
@@ -150,14 +153,19 @@ class Commands(click.Group):
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
-            error.show()
             code = error.exit_code if error.exit_code != EXIT_INVALID else InputError.exit_code
+            with contextlib.suppress(OSError):  # whoever cannot be told has the code
+                error.show()
             if manner.as_json:
                 Failure(type(error).__name__, error.format_message(), "", code).print_json()
         except (click.Abort, KeyboardInterrupt, EOFError):
             code = EXIT_INTERRUPTED
             Failure("Interrupted", "interrupted", "", code).show(manner.as_json)
-        sys.exit(code if isinstance(code, int) else 0)
+        except OSError as error:  # of an output, before a command runs: --help into a full disk
+            failure = _failure(error)
+            failure.show(manner.as_json)
+            code = failure.code
+        sys.exit(_flushed(code if isinstance(code, int) else 0))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a deliberate error becomes one sentence and its exit code."""
@@ -174,6 +182,32 @@ class Commands(click.Group):
                 traceback.print_exc()
         failure.show(isinstance(ctx.obj, Manner) and ctx.obj.as_json)
         ctx.exit(failure.code)
+
+
+def _prepare_streams() -> None:
+    """Let no output decide how a command ends: one that is closed takes nothing, one that cannot say σ gets \\u03c3."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open to the end)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open to the end)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if hasattr(signal, "SIGPIPE") and not sys.stdout.isatty():
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _flushed(code: int) -> int:
+    """Write out what was said; an answer that cannot be written is none, whereas any other code stays what it is."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError, ValueError):  # Python flushes once more at the end, and would fail then
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and stream is sys.stdout:
+                code = ResourceError.exit_code
+    return code
 
 
 def _failure(error: Exception) -> Failure:
@@ -206,5 +240,3 @@ def main(context: click.Context, quiet: bool, verbose: bool) -> None:
         raise click.UsageError("expected -q or -v, found both")
     if isinstance(context.obj, Manner):
         context.obj.quiet, context.obj.verbose = quiet, verbose
-    if hasattr(signal, "SIGPIPE") and not sys.stdout.isatty():
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -152,8 +152,9 @@ def tell(sentence: str = "") -> None:
 def say(sentence: str) -> None:
     """Say something on standard error, unless told to be quiet."""
     if not manner().quiet:
-        for line in sentence.split("\n"):
-            click.echo(wrapped(printable(line), width_of(sys.stderr)), err=True)
+        with contextlib.suppress(OSError):  # a full disk behind standard error ends no work
+            for line in sentence.split("\n"):
+                click.echo(wrapped(printable(line), width_of(sys.stderr)), err=True)
 
 
 def table_of(*columns: str, numbers: Sequence[str] = ()) -> Table:
