@@ -51,6 +51,8 @@ def write_whole(path: Path, data: bytes, mode: int = 0o644) -> None:
         If the file cannot be written, or the disk is full.
     """
     with explained(path):
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is there already, and no plain file", "choose another path")
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in half_written(path.parent, f".{glob.escape(path.name)}.{'?' * MKSTEMP_LENGTH}"):
             left.unlink(missing_ok=True)

@@ -481,8 +481,8 @@ class TestManifest:
             (("public_inputs", 0, "name"), "text", "named public inputs are not those of the proof"),
             (("public_inputs", 1, "value"), to_hex(5), "named public inputs are not those of the proof"),
             (("files", "proof"), "00", "proof: its hash is not the one in the manifest"),
-            (("files", "notes.txt"), "00" * 32, "notes.txt is not a file of this form"),
-            (("files", "../vk"), "00" * 32, "../vk is not a file of this form"),
+            (("files", "notes.txt"), "00" * 32, "'notes.txt' is not a file of this form"),
+            (("files", "../vk"), "00" * 32, "'../vk' is not a file of this form"),
             (("note",), "hello", "note"),
         ],
     )

@@ -74,7 +74,7 @@ def test_the_table_says_it_client_by_client(proved: tuple[Path, Result]) -> None
     path, result = proved
     private = json.loads(result.stdout)["private"]
     said = run("prove", path, "--restart").stdout
-    rows = {row.split()[0]: row for row in said.splitlines() if row.startswith("client-")}
+    rows = {row.split()[0].strip("'"): row for row in said.splitlines() if row.startswith("'client-")}
     for client in private["clients"]:
         row = rows[client["client"]]
         assert f"{100 * client['excess']:+.1f} %" in row

@@ -473,7 +473,7 @@ def test_the_demo_command(toolchain: Toolchain, crs: Path, contracts: dict[str, 
         "deploy round verifier", "deploy KrumRounds", "open", "commit", "submit", "slash",
     ]  # fmt: skip
     text = invoke("onchain-demo", *shape, "--byzantine", "0")
-    assert "outcome on chain: Honest; flagged: nobody" in text
+    assert "outcome on chain: Honest; flagged, by their place in the roster: nobody" in text
     assert re.search(r"submit +\d{3},\d{3}", text)
     invoke("verify", str(tmp_path / "b"), "--expect", "malicious")
 

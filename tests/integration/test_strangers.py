@@ -18,8 +18,11 @@ from click.testing import CliRunner, Result
 from support.proving import CLIP, Example, Forgery, example, forged, material_of, rejected, vectors
 from support.scripts import load_script
 from zkkrum.cli import main
-from zkkrum.cli.console import printable
+from zkkrum.cli.console import labels_of, printable
 from zkkrum.errors import EXIT_UNEXPECTED, InputError, ToolFailedError
+from zkkrum.proof.build import build, gates
+from zkkrum.proof.bundle import MANIFEST_BYTES
+from zkkrum.proof.circuit import round_circuit
 from zkkrum.proof.form import Form
 from zkkrum.proof.jobs import dask_executor, require_private
 from zkkrum.proof.material import Material
@@ -193,7 +196,102 @@ def test_the_table_of_a_proof(named: Example, tmp_path: Path) -> None:
     done = cli("prove", tmp_path / "round")
     assert done.exit_code == 0, done.output
     for client in NAMES:
-        assert any(line.startswith(client) for line in quiet(done.output).splitlines())
+        assert any(line.startswith(repr(client)) for line in quiet(done.output).splitlines())
+
+
+def test_no_id_is_a_place_in_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id too long for a terminal is named by its place: another client's id cannot be that place."""
+    monkeypatch.setattr("zkkrum.cli.console.on_terminal", lambda: True)
+    roster = ("x" * 60, "#0", "flagged", "'#0'")
+    labels = labels_of(roster)
+    assert labels == {"x" * 60: "#0", "#0": "'#0'", "flagged": "'flagged'", "'#0'": "\"'#0'\""}
+
+
+def test_a_device_is_not_replaced(one: Example, tmp_path: Path) -> None:
+    """What stands there is no page of ours: a FIFO here, /dev/null for who is root."""
+    os.mkfifo(tmp_path / "page.html")
+    done = cli("report", one.bundle, "-o", tmp_path / "page.html")
+    assert done.exit_code == InputError.exit_code
+    assert "is there already, and no plain file" in done.output
+    assert stat.S_ISFIFO((tmp_path / "page.html").lstat().st_mode)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: m["round"].__setitem__("roster", [1] * 600_000),
+        lambda m: m.__setitem__("public_inputs", [{}] * 500_000),
+        lambda m: m.__setitem__("files", {str(k): 1 for k in range(120_000)}),
+        lambda m: m.__setitem__("circuits", {str(k): {} for k in range(120_000)}),
+        lambda m: m.update({f"x{k}": 1 for k in range(120_000)}),
+    ],
+    ids=["roster", "inputs", "files", "circuits", "fields"],
+)
+def test_a_hundred_thousand_wrong_entries(
+    one: Example, tmp_path: Path, toolchain: Toolchain, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    """The first is complained of, and not all of them: that took gigabytes."""
+    bundle = Path(shutil.copytree(one.bundle, tmp_path / "bundle"))
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    edit(manifest)
+    text = json.dumps(manifest, separators=(",", ":"))
+    assert len(text) < MANIFEST_BYTES
+    (bundle / "manifest.json").write_text(text)
+    tracemalloc.start()
+    try:
+        rejected(bundle, toolchain, "manifest: ")
+        assert tracemalloc.get_traced_memory()[1] < 48 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_layout_of_millions_of_entries(one: Example, tmp_path: Path, toolchain: Toolchain) -> None:
+    with np.load(one.proved.aggregate) as file:
+        arrays: dict[str, Any] = {name: file[name] for name in file.files}
+    layout = b"[" + b"1," * (2**23 - 2) + b"1]"
+    np.savez_compressed(tmp_path / "a.npz", **{**arrays, "layout": np.frombuffer(layout, np.uint8)})
+    assert (tmp_path / "a.npz").stat().st_size < 2**16
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="layout: 0: Input should be a valid array"):
+            verify(one.bundle, toolchain, aggregate=tmp_path / "a.npz")
+        assert tracemalloc.get_traced_memory()[1] < 80 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "__metadata__", "a\0b", "a\nb", "\x1b[2J"])
+def test_names_of_tensors_that_no_file_can_hold(one: Example, tmp_path: Path, toolchain: Toolchain, name: str) -> None:
+    d = one.round.params.d
+    with np.load(one.proved.aggregate) as file:
+        arrays: dict[str, Any] = {key: file[key] for key in file.files}
+    layout = np.frombuffer(json.dumps([[name, [d], "float32"]]).encode(), np.uint8)
+    np.savez_compressed(tmp_path / "a.npz", **{**arrays, "layout": layout})
+    with pytest.raises(InputError, match="layout: expected names of tensors of at most 1,000 bytes"):
+        verify(one.bundle, toolchain, aggregate=tmp_path / "a.npz")
+    with pytest.raises(InputError, match="expected names of tensors of at most 1,000 bytes"):
+        flatten({name: np.zeros(d, np.float32)}, "alice")
+
+
+def test_damaged_notes_of_the_cache_are_made_anew(one: Example, tmp_path: Path, toolchain: Toolchain) -> None:
+    built = build(round_circuit(one.round.params), toolchain)
+    note = built.folder / "target" / "gates.made.json"
+    count = gates(built, toolchain)
+    kept = note.read_bytes()
+    try:
+        for damaged in (b'{"gates": 1e999}', b"[" * 100_000, b"", b'{"gates": true}'):
+            note.write_bytes(damaged)
+            assert gates(built, toolchain) == count
+            assert json.loads(note.read_bytes())["gates"] == count
+    finally:
+        note.write_bytes(kept)
+
+
+def test_more_clients_than_there_are_names_for() -> None:
+    for command in ("estimate", "simulate"):
+        done = cli(command, "-n", str(10**20), "-d", "5")
+        assert done.exit_code == InputError.exit_code
+        assert "n (clients) must be in [3, 253]" in done.output
 
 
 ESCAPES = "\x1b[2J\x1b]0;owned\x07[bold]\u202e\n"

@@ -230,7 +230,7 @@ CASES = [
     Case("wrong type", _claim("verdict", "malicious", value=1), "verdict.malicious: Input should be a valid boolean"),
     Case("unknown format", _claim("format", value="zkkrum-bundle-x"), "format: Input should be 'zkkrum-bundle-2'"),
     Case("other form", _claim("form", value="sharded"), "manifest: form: d = 60 in chunks of 63 makes 1"),
-    Case("file too many", _claim("files", "vk.shard", value=""), "vk.shard is not a file of this form", fix=False),
+    Case("file too many", _claim("files", "vk.shard", value=""), "'vk.shard' is not a file of this form", fix=False),
     Case("file unlisted", _remove("files", "vk"), "manifest: vk is missing", fix=False),
     Case("commitment changed", _claim("commitments", 2, "commitment", value=OTHER_BYTES), "commitment of 'carol'"),
     Case("commitment no bytes", _claim("commitments", 2, "commitment", value="0x1"), "commitment: expected 0x and 64"),

@@ -169,15 +169,18 @@ def table_of(*columns: str, numbers: Sequence[str] = ()) -> Table:
 
 
 def labels_of(roster: Sequence[str]) -> dict[str, str]:
-    """Return what stands for each client in a table: its id, or where that would be broken its place in the roster."""
+    """Return what stands for each client in a table: its quoted id, or where that would be broken its place.
+
+    A place is no quoted id, so that no client can pass for another, nor its id for a word of the table.
+    """
     whole = NAME_WIDTH if on_terminal() else WIDE
-    return {client: client if len(client) <= whole else f"#{i}" for i, client in enumerate(roster)}
+    return {client: repr(client) if len(repr(client)) <= whole else f"#{i}" for i, client in enumerate(roster)}
 
 
 def tell_labels(labels: Mapping[str, str], where: str = "") -> None:
     """Say whom the places of a table mean, a line each."""
     for client, label in labels.items():
-        if label != client:
+        if label != repr(client):
             tell(f"{where}{label} is {client!r}")
 
 

@@ -28,7 +28,7 @@ from zkkrum.learning import simulate as simulation
 from zkkrum.learning.attacks import ATTACKS
 from zkkrum.proof import estimate as forecasts
 from zkkrum.protocol.field import hex_of
-from zkkrum.protocol.params import ID_BYTES_MAX, N_MAX, is_address
+from zkkrum.protocol.params import ID_BYTES_MAX, N_MAX, Params, is_address
 from zkkrum.protocol.poseidon2 import Hash, hash_many
 from zkkrum.protocol.quantize import clipped_share, vanished_share
 from zkkrum.rounds.directory import RoundDirectory
@@ -85,6 +85,7 @@ def simulate(
     as_json: bool,
 ) -> None:
     """Make a round directory OUT [default: ./round] of honest and Byzantine clients."""
+    Params.of(clients, dimension)  # whatever is out of bounds is said before there are updates of so many
     tensors, attackers = simulation.simulated_updates(
         clients, dimension, byzantine, attack, strength, heterogeneity, seed
     )

@@ -281,4 +281,4 @@ def print_audit(
 
 def _some(names: Sequence[str]) -> str:
     most = 4
-    return ", ".join(map(repr, names[:most])) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

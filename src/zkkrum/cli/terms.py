@@ -119,6 +119,7 @@ TERMS = ("bits", "clip", "f", "m", "score", "detection", "accept", "z", "gamma",
 
 def params_of(clients: int, dimension: int, terms: Terms) -> Params:
     """Return the parameters of a round of n clients and d coordinates on these terms; a fallback is said."""
+    Params.of(clients, dimension)  # whatever is out of bounds is said before there are names for so many
     params = open_round(client_names(clients), dimension, terms.clip or 1.0, terms).params
     say_fallback(params)
     return params

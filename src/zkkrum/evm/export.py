@@ -395,10 +395,7 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
             return [f"{shown}: not the verification key of these parameters, so the verifier is not theirs either"]
     checked: Verification | None = None
     if (bundle := folder / BUNDLE).is_dir():
-        try:
-            checked = verify(bundle, tools)
-        except InputError as error:
-            return [f"{BUNDLE}: {error.message}"]
+        checked = verify(bundle, tools)
         if not checked.ok or checked.round is None:
             return [f"{BUNDLE}: {checked.reason}"]
         if checked.round.params != params:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, model_validator
 
 from zkkrum.errors import InputError
+from zkkrum.files import explained
 from zkkrum.proof.bundle import read_file, read_manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.protocol.params import Round
@@ -37,7 +38,9 @@ HISTORY, STEP, START = "zkkrum-history", "zkkrum-step-", "zkkrum-start"
 AGGREGATE = "aggregate.npz"
 BUNDLE = "bundle"
 
-STEP_FILES = re.compile(r"manifest\.json|proof|public_inputs|vk(\.shard|\.last)?|shards/\d{5,}\.(proof|public_inputs)")
+STEP_FILES = re.compile(
+    r"manifest\.json|proof|public_inputs|vk(\.shard|\.last)?|shards/[0-9]{5,9}\.(proof|public_inputs)"
+)
 
 log = logging.getLogger("flwr")
 T = TypeVar("T")
@@ -147,8 +150,9 @@ def unpack_step(record: ConfigRecord, folder: Path) -> tuple[Path, Path]:
     for name, data in record.items():
         assert isinstance(data, bytes)
         path = folder / name if name == AGGREGATE else folder / BUNDLE / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
     return folder / BUNDLE, folder / AGGREGATE
 
 
@@ -157,7 +161,7 @@ def steps_of(content: RecordDict) -> dict[int, ConfigRecord]:
     found = {
         int(name.removeprefix(STEP)): record
         for name, record in content.config_records.items()
-        if re.fullmatch(STEP + r"\d{1,9}", name)
+        if re.fullmatch(STEP + "[0-9]{1,9}", name)
     }
     return dict(sorted(found.items()))
 

@@ -18,6 +18,7 @@ from typing import Any
 from zkkrum.files import ScratchFolder, sync_tree
 from zkkrum.proof.circuit import Circuit, write_sources
 from zkkrum.protocol.sizes import points_for
+from zkkrum.rounds.foreign import parse_json
 from zkkrum.toolchain import Toolchain, cache, points_digest
 
 FOLDER = "compiled"
@@ -114,7 +115,7 @@ def _note(built: Built, what: str, content: Mapping[str, object]) -> None:
 
 def _noted(built: Built, what: str) -> dict[str, Any]:
     try:
-        content = json.loads((built.folder / "target" / f"{what}.made.json").read_bytes())
+        content = parse_json((built.folder / "target" / f"{what}.made.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -123,7 +124,8 @@ def _noted(built: Built, what: str) -> dict[str, Any]:
 def _is_sound(built: Built) -> bool:
     """Tell whether the artefact is whole, and the one that was compiled here."""
     try:
-        return bool(_noted(built, "artifact").get("sha256") == _artifact_digest(built))
+        folders = any(path.is_dir() for path in (built.vk, *built.vk.parent.glob("*.json")))
+        return not folders and bool(_noted(built, "artifact").get("sha256") == _artifact_digest(built))
     except OSError:
         return False
 

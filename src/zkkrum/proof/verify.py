@@ -224,7 +224,7 @@ def _claims(claimed: Manifest) -> _Claim:
 
     def numbers(clients: Sequence[str]) -> tuple[int, ...]:
         if strangers := [client for client in clients if client not in position]:
-            raise _Rejected(f"manifest: verdict: client {strangers[0]!a} is not in the roster")
+            raise _Rejected(f"manifest: verdict: client {strangers[0][:80]!a} is not in the roster")
         if len(set(clients)) != len(clients):
             raise _Rejected("manifest: verdict: a client is named twice")
         return tuple(sorted(position[client] for client in clients))
@@ -305,8 +305,9 @@ def _files(path: Path, claimed: Manifest, round: Round) -> _Files:
     wanted = form.files(p)
     if different := set(wanted) ^ set(claimed.files):
         name = min(different)
-        shown = name if name.isprintable() else ascii(name)
-        raise _Rejected(f"manifest: {shown} is {'missing' if name in wanted else 'not a file of this form'}")
+        if name in wanted:
+            raise _Rejected(f"manifest: {name} is missing")
+        raise _Rejected(f"manifest: {name[:80]!a} is not a file of this form")
     files = _Files(path, claimed.files)
     for name in wanted:
         files.look(name, PART_BYTES_MAX)

@@ -31,7 +31,7 @@ from zkkrum.protocol.aggregate import Aggregate
 from zkkrum.protocol.params import D_MAX, Round
 from zkkrum.rounds.archive import Expected, read_archive, secret_bytes, secret_of, write_archive
 from zkkrum.rounds.roundfile import Many, first_problem
-from zkkrum.rounds.tensors import AXES_MAX, DTYPES, Layout, TensorSpec
+from zkkrum.rounds.tensors import AXES_MAX, DTYPES, Layout, TensorSpec, require_usable
 
 MODE = 0o600
 """Only the roster should have it: with one accepted client the sum is that client's update."""
@@ -120,11 +120,11 @@ def _layout(path: Path, data: bytes) -> Layout:
         raise InputError(f"{path}: layout: {first_problem(error)}") from error
     if not all(spec.dtype in DTYPES and _is_shape(spec.shape) for spec in found):
         raise InputError(f"{path}: layout: expected tensors of dtype {', '.join(DTYPES)}, found {ascii(found)[:100]}")
-    names = [spec.name.encode() for spec in found]
-    if any(after <= before for before, after in pairwise(names)):
-        raise InputError(
-            f"{path}: layout: expected names in ascending order, found {ascii([spec.name for spec in found])[:100]}"
-        )
+    for spec in found:
+        require_usable(spec.name, f"{path}: layout")
+    names = [spec.name for spec in found]
+    if any(after.encode() <= before.encode() for before, after in pairwise(names)):
+        raise InputError(f"{path}: layout: expected names in ascending order, found {ascii(names)[:100]}")
     return found
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from zkkrum.errors import InputError
 from zkkrum.protocol.commitment import Opening, commit, fresh_secret
 from zkkrum.protocol.forecast import SHARD_GATES, default_chunk
-from zkkrum.protocol.params import Params, Round
+from zkkrum.protocol.params import BITS, Params, Round
 from zkkrum.protocol.poseidon2 import Hash
 from zkkrum.protocol.quantize import quantize, step
 from zkkrum.rounds.updates import Update
@@ -74,11 +74,17 @@ def open_round(
     InputError
         If a bound of the protocol does not hold.
     """
+    _require_step(clip, terms.b)
     options = dict(terms.overrides)
     params = Params.of(len(roster), d, terms.b, **options)  # type: ignore[arg-type]
     if not options.get("chunk"):
         params = replace(params, chunk=default_chunk(params, terms.shard_gates))
     return Round(params, clip, tuple(roster), secrets.token_bytes(32), subject, chain_id, contract)
+
+
+def _require_step(clip: float, b: int) -> None:
+    if b in BITS and clip > 0 and step(clip, b) < sys.float_info.min:
+        raise InputError(f"clip {clip} is too small: its quantization step vanishes in binary64")
 
 
 def open_update(round: Round, client: str, update: Update) -> Opening:
@@ -97,8 +103,7 @@ def open_update(round: Round, client: str, update: Update) -> Opening:
         )
     if update.vector.shape != (round.params.d,):
         raise InputError(f"client {client!r}: expected d = {round.params.d} coordinates, found {update.vector.size}")
-    if step(round.clip, round.params.b) < sys.float_info.min:
-        raise InputError(f"clip {round.clip} is too small: its quantization step vanishes in binary64")
+    _require_step(round.clip, round.params.b)
     return Opening(quantize(update.vector, round.clip, round.params.b), fresh_secret())
 
 

@@ -35,7 +35,7 @@ from zkkrum.files import refuse_full, write_whole
 from zkkrum.protocol.params import Round
 from zkkrum.rounds.directory import RoundDirectory, save_commitment
 from zkkrum.rounds.models import load_model, save_model
-from zkkrum.rounds.roundfile import FIRST_ONLY, Strict, load_json, load_toml, save_round
+from zkkrum.rounds.roundfile import Strict, load_json, load_toml, save_round
 from zkkrum.rounds.tensors import SUFFIXES, Layout, Tensors, read_layout
 
 ACCURACY_BYTES_MAX = 2**20
@@ -63,7 +63,7 @@ class GapFile(Strict):
 class AccuracyFile(Strict):
     """``accuracy.json``: round to the accuracy of the model after it, the server's own word."""
 
-    accuracy: Annotated[dict[int, Annotated[float, Field(ge=0, le=1)]], FIRST_ONLY] = Field(strict=False)
+    accuracy: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(strict=False)
 
 
 @dataclass(frozen=True)

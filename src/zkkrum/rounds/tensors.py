@@ -63,6 +63,20 @@ class TensorSpec(NamedTuple):
 
 
 Layout = tuple[TensorSpec, ...]
+NAME_BYTES_MAX = 1000
+
+
+def require_usable(name: str, where: str) -> None:
+    """Raise `InputError` unless every format can hold a tensor of this name, and nothing reads it otherwise."""
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        size = NAME_BYTES_MAX + 1
+    if size > NAME_BYTES_MAX or name == "__metadata__" or any(c < " " or c == "\x7f" for c in name):
+        raise InputError(
+            f"{where}: expected names of tensors of at most {NAME_BYTES_MAX:,} bytes, without control characters and "
+            f"other than __metadata__, found {ascii(name)[:100]}"
+        )
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

@@ -28,6 +28,7 @@ from zkkrum.rounds.tensors import (
     narrow,
     read_layout,
     read_tensors,
+    require_usable,
     save_tensors,
     widen,
 )
@@ -90,6 +91,7 @@ def flatten_named(tensors: Tensors, who: str, client: str = "") -> Update:
     """Flatten as `flatten` does, with any words for messages."""
     layout, parts, left_out = [], [], []
     for spec in layout_of(tensors):
+        require_usable(spec.name, who)
         tensor = tensors[spec.name]
         if is_buffer(tensor.dtype):
             left_out.append(spec.name)

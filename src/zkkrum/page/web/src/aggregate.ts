@@ -11,10 +11,11 @@ import { type Named } from './folder';
 import { type Json } from './json';
 import { D_MAX, type Round } from './params';
 import { Problem, integer, listOf, text, validate } from './schema';
-import { ascii, compare, first, floatRepr } from './text';
+import { ascii, compare, first, floatRepr, grouped } from './text';
 
 /** No tensor has more. */
 const AXES_MAX = 32;
+const NAME_BYTES_MAX = 1000;
 const LAYOUT_BYTES_MAX = 16 * 2 ** 20;
 const DTYPES = ['float16', 'bfloat16', 'float32', 'float64'];
 
@@ -89,6 +90,14 @@ function layoutSizes(name: string, data: Bytes): bigint[] {
       );
       const all = `(${shown.join(', ')}${shown.length === 1 ? ',' : ''})`;
       throw new InputError(`${name}: layout: expected tensors of dtype ${DTYPES.join(', ')}, found ${first(all, 100)}`);
+    }
+    for (const spec of specs) {
+      const size = new TextEncoder().encode(spec.name).length;
+      if (size <= NAME_BYTES_MAX && spec.name !== '__metadata__' && !/[\0-\x1f\x7f]/.test(spec.name)) continue;
+      throw new InputError(
+        `${name}: layout: expected names of tensors of at most ${grouped(NAME_BYTES_MAX)} bytes, without control ` +
+          `characters and other than __metadata__, found ${first(ascii(spec.name), 100)}`,
+      );
     }
     if (specs.some((spec, k) => k > 0 && compare(specs[k - 1]!.name, spec.name) >= 0)) {
       const found = first(`[${specs.map((spec) => ascii(spec.name)).join(', ')}]`, 100);

@@ -29,7 +29,7 @@ import {
   sentence,
   verdictWords,
 } from './statement';
-import { ascii, compare, grouped, isPrintable, repr } from './text';
+import { ascii, compare, first, grouped, repr } from './text';
 
 /** The size of a verification key of this bb. */
 const KEY_BYTES = 1888;
@@ -157,7 +157,7 @@ async function claims(claimed: Manifest): Promise<Claim> {
   const position = new Map(round.roster.map((client, i) => [client, i]));
   const numbers = (clients: readonly string[]): number[] => {
     for (const client of clients) {
-      if (!position.has(client)) throw new Rejected(`manifest: verdict: client ${ascii(client)} is not in the roster`);
+      if (!position.has(client)) throw new Rejected(`manifest: verdict: client ${ascii(first(client, 80))} is not in the roster`);
     }
     if (new Set(clients).size !== clients.length) throw new Rejected('manifest: verdict: a client is named twice');
     return clients.map((client) => position.get(client)!).sort((a, b) => a - b);
@@ -224,8 +224,8 @@ function checkFiles(bundle: Folder, claimed: Manifest, round: Round): void {
   ];
   if (different.length) {
     const name = different.reduce((a, b) => (compare(a, b) <= 0 ? a : b));
-    const shown = isPrintable(name) ? name : ascii(name);
-    throw new Rejected(`manifest: ${shown} is ${needed.has(name) ? 'missing' : 'not a file of this form'}`);
+    if (needed.has(name)) throw new Rejected(`manifest: ${name} is missing`);
+    throw new Rejected(`manifest: ${ascii(first(name, 80))} is not a file of this form`);
   }
   for (const name of wanted) {
     const { size } = explained(name, () => look(bundle, name));
