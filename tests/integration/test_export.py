@@ -189,6 +189,21 @@ def test_exported_compiler_input_gives_the_exported_code(case: Case, exported: P
         assert shown.read_text() == compiler["sources"][source]["content"]
 
 
+def test_filled_in_arguments_stay_and_are_no_difference(case: Case, exported: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "onchain"))
+    arguments = json.loads((folder / "constructor.json").read_text())
+    arguments["operator"] = arguments["vetoer"] = "0x" + "12" * 20
+    arguments["schedule_"]["commitWindow"] += 1
+    (folder / "constructor.json").write_text(json.dumps(arguments))
+    assert export.check(folder, case.tools) == []
+    export.export_bundle(case.bundle, folder, case.tools)
+    assert json.loads((folder / "constructor.json").read_text()) == arguments
+    for name, value in (("n", 7), ("score", "0x" + "00" * 32), ("more", 1)):
+        changed = {**arguments, "circuit": {**arguments["circuit"], name: value}}
+        (folder / "constructor.json").write_text(json.dumps(changed))
+        assert export.check(folder, case.tools) == ["constructor.json: differs from what this zkkrum renders"]
+
+
 def test_the_constructor_template_fits_the_constructor(exported: Path) -> None:
     template = json.loads((exported / "constructor.json").read_text())
     abi = json.loads((exported / "artifacts" / "KrumRounds.json").read_text())["abi"]

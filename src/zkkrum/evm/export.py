@@ -7,6 +7,7 @@ byte by byte.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -36,11 +37,13 @@ from zkkrum.protocol.commitment import statement
 from zkkrum.protocol.field import hex_of, to_hex
 from zkkrum.protocol.krum import Verdict
 from zkkrum.protocol.params import Params
+from zkkrum.rounds.foreign import parse_json
 from zkkrum.rounds.roundfile import FIRST_ONLY, ParametersFile, Strict, parse_bytes, parse_model
 from zkkrum.toolchain import PAIR, Toolchain
 from zkkrum.version import __version__
 
 FORMAT: Final = "zkkrum-export-2"
+CONSTRUCTOR = "constructor.json"
 MANIFEST, TRANSACTIONS, INPUTS, BUNDLE = "export.json", "transactions.json", "public_inputs.json", "bundle"
 Files = dict[str, bytes]
 
@@ -168,7 +171,7 @@ def _render(params: Params, keys: Mapping[str, bytes], tools: Toolchain, *, opti
     files = {
         **{name: solidity.source(name).encode() for name in solidity.ROUNDS_SOURCES},
         "compiler/KrumRounds.json": _text(solidity.rounds_input()),
-        "constructor.json": _text(constructor_template(params)),
+        CONSTRUCTOR: _text(constructor_template(params)),
         **{f"artifacts/{contract.name}.json": _artifact(contract) for contract in own},
         "artifacts/ISlasher.json": _artifact(contracts["ISlasher"]),
     }
@@ -338,6 +341,9 @@ def export_bundle(
 def _write(out: Path, files: Files) -> None:
     if out.exists() and not _is_export(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an export", "choose another path with -o")
+    with contextlib.suppress(OSError):  # what the deployer has filled in there stays
+        if _is_filled(files[CONSTRUCTOR], found := read_file(out / CONSTRUCTOR)):
+            files = {**files, CONSTRUCTOR: found}
     with whole_folder(out) as folder:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -411,6 +417,26 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
     return _compare(folder, expected)
 
 
+def _is_filled(template: bytes, found: bytes) -> bool:
+    """Tell whether constructor arguments are the template's, with values for what it leaves open, and any schedule."""
+
+    def fits(ours: Any, theirs: Any) -> bool:
+        if isinstance(ours, dict):
+            return (
+                isinstance(theirs, dict)
+                and ours.keys() == theirs.keys()
+                and all(fits(ours[k], theirs[k]) for k in ours)
+            )
+        return ours is None or (type(ours) is type(theirs) and ours == theirs)
+
+    try:
+        arguments = parse_json(found)
+    except ValueError:
+        return False
+    open_ = json.loads(template)
+    return fits({**open_, "schedule_": dict.fromkeys(open_["schedule_"])}, arguments)
+
+
 def _compare(folder: Path, expected: Files) -> list[str]:
     differences, present = [], _present(folder)
     for name in sorted(present | set(expected)):
@@ -421,7 +447,9 @@ def _compare(folder: Path, expected: Files) -> list[str]:
             differences.append(f"{shown}: missing")
         else:
             try:
-                if read_file(folder / name) != expected[name]:
+                found = read_file(folder / name)
+                filled = name == CONSTRUCTOR and _is_filled(expected[name], found)
+                if found != expected[name] and not filled:
                     differences.append(f"{shown}: differs from what this zkkrum renders")
             except OSError as error:
                 differences.append(f"{shown}: {error.strerror}")
