@@ -12,6 +12,8 @@ proved. It is a NumPy archive of exactly these arrays:
 ``layout`` uint8, (k,)   UTF-8 JSON, ``[[name, shape, dtype], …]`` in the order of coordinates; ``[]`` if unknown
 ========== ============= ===========================================================================================
 
+It is read only as NumPy writes it: one list of members, one header a kind, so that nobody can be shown another sum.
+
 The mean update is (S - count·2^(bits-1))·Δ / count with Δ = clip / (2^(bits-1) - 1), in binary64.
 """
 
