@@ -16,6 +16,7 @@ from support.proving import vectors
 from support.terminal import on_terminal
 from zkkrum.cli import COMMANDS, main
 from zkkrum.cli.demo import example_bundle
+from zkkrum.protocol.field import hex_of
 from zkkrum.rounds.roundfile import load_round
 
 pytestmark = pytest.mark.usefixtures("toolchain", "crs")
@@ -125,7 +126,12 @@ def test_a_round_is_opened_from_a_file_of_ids(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("alice\n\n bob \ncarol\n", encoding="utf-8")
     terms = ("--roster", tmp_path / "ids.txt", "-d", 12, "--clip", 1)
     assert "zkkrum commit UPDATE --round" in run("open", tmp_path / "round.toml", *terms).stdout
-    assert load_round(tmp_path / "round.toml").roster == ("alice", "bob", "carol")
+    found = load_round(tmp_path / "round.toml")
+    assert found.roster == ("alice", "bob", "carol")
+    shown = run("inspect", tmp_path / "round.toml").stdout
+    for part in ("clip               1.0", "client #1          'bob'", "detection: brackets", hex_of(found.context)):
+        assert part in shown
+    assert run_json("inspect", tmp_path / "round.toml")["roster"] == ["alice", "bob", "carol"]
     assert "expected the roster" in run("open", tmp_path / "x.toml", *terms, "--client", "dave", code=2).stderr
     assert "expected the roster" in run("open", tmp_path / "x.toml", "-d", 12, "--clip", 1, code=2).stderr
     (tmp_path / "ids.txt").write_bytes(b"\xff\xfe")

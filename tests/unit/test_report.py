@@ -19,11 +19,12 @@ from zkkrum.proof.bundle import Manifest
 from zkkrum.proof.form import MANIFEST
 from zkkrum.proof.statement import round_words, sentence
 from zkkrum.proof.verify import Verification
+from zkkrum.protocol.explain import rules
 from zkkrum.protocol.field import hex_of
 from zkkrum.protocol.krum import Krum, Verdict
 from zkkrum.protocol.params import Acceptance, Detection, Params, Round, Score
 from zkkrum.protocol.quantize import quantize
-from zkkrum.report.html import render, render_run, rules
+from zkkrum.report.html import render, render_run
 from zkkrum.report.page import of_path
 from zkkrum.report.pictures import Scale, anchor, shade_paths
 from zkkrum.report.run_page import RunPage

@@ -168,7 +168,7 @@ def open_(
             f"Whoever proves it needs {found.points:,} points of the reference string (here are {here:,}) and about "
             f"{found.megabytes:,} MB: `zkkrum estimate {out}` says more."
         )
-    tell(f"next: publish {out}; each client: zkkrum commit UPDATE --round {out}")
+    tell(f"next: publish {out}; each client: zkkrum inspect {out}, zkkrum commit UPDATE --round {out}")
 
 
 def _ids_of(roster: Path | None) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import click
 from zkkrum.cli.console import (
     existing_file,
     existing_folder,
+    existing_path,
     jobs_option,
     json_option,
     print_json,
@@ -24,7 +25,10 @@ from zkkrum.errors import EXIT_INVALID, EXIT_UNEXPECTED
 from zkkrum.proof.bundle import Manifest, load_manifest
 from zkkrum.proof.verify import Verification
 from zkkrum.proof.verify import verify as verify_bundle
+from zkkrum.protocol.explain import rules
 from zkkrum.protocol.field import hex_of
+from zkkrum.protocol.params import Round
+from zkkrum.rounds.roundfile import RoundFile, load_round
 from zkkrum.toolchain import Toolchain
 
 
@@ -156,20 +160,46 @@ def print_verification(
 
 
 @click.command()
-@click.argument("bundle", type=existing_folder)
+@click.argument("path", metavar="BUNDLE|ROUND.TOML", type=existing_path)
 @json_option
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Show what BUNDLE claims, a name and a value a line: verdict, parameters, commitments, public inputs.
+def inspect(path: Path, as_json: bool) -> None:
+    """Show what BUNDLE claims, or the terms in ROUND.TOML, a name and a value a line.
 
-    Nothing is checked: `zkkrum verify` does that. What it cannot check is marked "unverified": who committed, times,
-    circuits and versions are the maker's own word.
+    Of a bundle: verdict, parameters, commitments, public inputs. Nothing is checked: `zkkrum verify` does that. What it
+    cannot check is marked "unverified": who committed, times, circuits and versions are the maker's own word. Of a
+    round.toml: what a client should read before it commits, with each rule in a sentence.
     """
-    manifest = load_manifest(bundle)
+    if path.is_file():
+        _show_terms(load_round(path), as_json)
+        return
+    manifest = load_manifest(path)
     if as_json:
         print_json({**manifest.model_dump(), "unverified": sorted(manifest.unverified)})
         return
     for name, value in claims(manifest):
         tell(f"{name:<18} {value}")
+
+
+def _show_terms(round: Round, as_json: bool) -> None:
+    file = RoundFile.of(round)
+    if as_json:
+        print_json({**file.model_dump(), "context": hex_of(round.context)})
+        return
+    for name, value in terms(file):
+        tell(f"{name:<18} {value}")
+    tell(f"{'context':<18} {hex_of(round.context)}")
+    for i, client in enumerate(round.roster):
+        tell(f"{f'client #{i}':<18} {client!r}")
+    for name, meaning in rules(round.params):
+        tell(f"{name}: {meaning}")
+
+
+def terms(file: RoundFile) -> Iterator[tuple[str, str]]:
+    """Yield the terms of a round but its roster, a name and a value each."""
+    for key, value in file.model_dump(exclude={"roster", "parameters"}).items():
+        yield key, str(value)
+    for key, value in file.parameters.model_dump().items():
+        yield key, str(value)
 
 
 def claims(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -181,10 +211,7 @@ def claims(manifest: Manifest) -> Iterator[tuple[str, str]]:
     for name, clients in (("flagged", said.flagged), ("selected", said.selected)):
         yield name, ", ".join(map(repr, clients)) or "nobody"
     yield "accepted", ", ".join(map(repr, said.accepted)) or "nobody"
-    for key, value in manifest.round.model_dump(exclude={"roster", "parameters"}).items():
-        yield key, str(value)
-    for key, value in manifest.round.parameters.model_dump().items():
-        yield key, str(value)
+    yield from terms(manifest.round)
     for entry in manifest.commitments:
         yield f"commitment[{entry.client!r}]", entry.commitment
     yield "aggregate", manifest.aggregate

@@ -1,7 +1,8 @@
-"""Why each client is flagged or not: its score, the threshold in force, the excess. For the server's eyes only.
+"""The rules in words; and for the server's eyes only, why each client is flagged or not: score, threshold, excess.
 
-Must not know files, and must never enter a bundle: scores give away the geometry of the updates. The rules decide in
-integers (`zkkrum.protocol.krum`); the floats here are for reading, and their signs agree with what was decided.
+Must not know files. An explanation must never enter a bundle: scores give away the geometry of the updates. The rules
+decide in integers (`zkkrum.protocol.krum`); the floats here are for reading, and their signs agree with what was
+decided.
 """
 
 from __future__ import annotations
@@ -12,7 +13,43 @@ from fractions import Fraction
 from math import sqrt
 
 from zkkrum.protocol.krum import Brackets, Mad, Outcome
-from zkkrum.protocol.params import Params
+from zkkrum.protocol.params import Acceptance, Detection, Params, Score
+
+
+def rules(params: Params) -> list[tuple[str, str]]:
+    """Return each rule in force: its name with its parameters, and a sentence that says what it does."""
+    p = params
+    score = f"{p.score.value}, f = {p.f}" if p.score is Score.KRUM_2017 else p.score.value
+    others = f"the {p.neighbours} nearest others (n - f - 2)" if p.score is Score.KRUM_2017 else "all others"
+    if p.detection is Detection.MAD:
+        detection = (
+            f"mad, z = {p.z}, γ = {p.gamma}",
+            "Flagged is whose score lies above both M + z·A and (1 + γ)·M, where M is the median of the scores and A "
+            "the median of their distances from it.",
+        )
+    else:
+        detection = (
+            f"brackets, z = {p.z}",
+            "The round is malicious if more scores lie just below their mean µ (down to µ - σ/2) than above it (up to "
+            "µ + 3σ/2), σ being their standard deviation; then flagged is whose score lies above µ + z·σ.",
+        )
+    if p.acceptance is Acceptance.UNFLAGGED:
+        acceptance = "The next model takes the mean of everybody who is not flagged."
+    else:
+        acceptance = "The next model takes the mean of the selected who are not flagged."
+    return [
+        (
+            f"score: {score}",
+            f"A client's score is the sum of the squared distances from its update to {others}: high for whoever "
+            "stands apart.",
+        ),
+        (f"detection: {detection[0]}", detection[1]),
+        (
+            f"selection: {'Krum' if p.m == 1 else f'Multi-Krum, m = {p.m}'}",
+            "Selected is the client with the lowest score." if p.m == 1 else f"Selected are the {p.m} lowest scores.",
+        ),
+        (f"acceptance: {p.acceptance.value}", acceptance),
+    ]
 
 
 @dataclass(frozen=True)
