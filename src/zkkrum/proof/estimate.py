@@ -83,7 +83,7 @@ def gates_within(megabytes: int) -> int:
     Examples
     --------
     >>> gates_within(100), gates_within(199) == gates_within(100), gates_within(200)
-    (32530, True, 65339)
+    (32700, True, 65339)
     """
     points = 2**10
     while points < 2**20 and PROOF_MEGABYTES * 2 * points / 2**15 <= megabytes:
