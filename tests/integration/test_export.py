@@ -198,8 +198,21 @@ def test_filled_in_arguments_stay_and_are_no_difference(case: Case, exported: Pa
     assert export.check(folder, case.tools) == []
     export.export_bundle(case.bundle, folder, case.tools)
     assert json.loads((folder / "constructor.json").read_text()) == arguments
+    said = CliRunner().invoke(main, ["export", "--check", str(folder)]).stdout
+    assert f'operator: "{arguments["operator"]}"' in said
+    assert '"commitWindow": ' in said
     for name, value in (("n", 7), ("score", "0x" + "00" * 32), ("more", 1)):
         changed = {**arguments, "circuit": {**arguments["circuit"], name: value}}
+        (folder / "constructor.json").write_text(json.dumps(changed))
+        assert export.check(folder, case.tools) == ["constructor.json: differs from what this zkkrum renders"]
+        with pytest.raises(InputError, match="has been filled in, for a contract of other constants"):
+            export.export_bundle(case.bundle, folder, case.tools)
+    schedule = {**arguments["schedule_"], "commitWindow": 0}
+    for changed in (
+        {**arguments, "operator": {"a": 1}},
+        {**arguments, "schedule_": schedule},
+        {**arguments, "vetoer": "\x1b[2J"},
+    ):
         (folder / "constructor.json").write_text(json.dumps(changed))
         assert export.check(folder, case.tools) == ["constructor.json: differs from what this zkkrum renders"]
 

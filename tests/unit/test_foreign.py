@@ -11,6 +11,7 @@ import sys
 import tracemalloc
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -317,6 +318,18 @@ def test_only_stored_and_deflated_members(directory: RoundDirectory) -> None:
     deflated(directory.openings / "client-01.npz", {"q": q, "salt": SALT}, zipfile.ZIP_LZMA)
     with pytest.raises(InputError, match="stored or deflated"):
         load(directory.path, hash_many)
+
+
+def test_a_member_of_two_names(tmp_path: Path) -> None:
+    """The model that Python 3.11 reads would be another one under 3.12."""
+    np.savez(tmp_path / "u.npz", w=np.ones(3, np.float32))
+    assert load_update(tmp_path / "u.npz", "alice").layout[0].name == "w"
+    info = zipfile.ZipInfo("w.npy")
+    info.extra = struct.pack("<HHBI", 0x7075, 10, 1, zlib.crc32(b"w.npy")) + b"v.npy"
+    with zipfile.ZipFile(tmp_path / "u.npz") as source, zipfile.ZipFile(tmp_path / "v.npz", "w") as target:
+        target.writestr(info, source.read("w.npy"))
+    with pytest.raises(InputError, match="has two names"):
+        load_update(tmp_path / "v.npz", "alice")
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def _prepare_streams() -> None:
 
 
 def _flushed(code: int) -> int:
-    """Write out what was said; an answer that cannot be written is none, whereas any other code stays what it is."""
+    """Write out what was said; an answer that cannot be written is no answer."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

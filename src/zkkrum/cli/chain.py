@@ -5,6 +5,7 @@ Only parses, prints and exits.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def export(
     """Write the Solidity verifiers, KrumRounds and, for a BUNDLE, its transactions in order, ready to be sent.
 
     For a BUNDLE, or for the constants given by --clients, --dimension and the options of `estimate`. Verifiers and
-    contract are written together, bound to the same constants; --check exits with 9 if a folder is not exactly that.
+    contract are written together, bound to the same constants; --check exits with 9 if a folder is not exactly that,
+    and shows what is filled into constructor.json.
     """
     if sum((bundle is not None, clients is not None or dimension is not None, check is not None)) != 1:
         raise click.UsageError("expected one of BUNDLE, --clients with --dimension, and --check")
@@ -92,6 +94,10 @@ def export(
             else:
                 for line in differences or [f"{check}: exactly what this zkkrum renders"]:
                     tell(line)
+                if not differences and (filled := exporting.filled_in(check)):
+                    tell("but for what somebody has filled into constructor.json, and only you can judge:")
+                    for name, value in filled.items():
+                        tell(f"  {name}: {json.dumps(value)}")
             context.exit(EXIT_DIFFERENT if differences else 0)
         now("rendering and compiling")
         if bundle:

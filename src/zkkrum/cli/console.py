@@ -257,7 +257,8 @@ def _steps() -> Progress:
 
     def step(what: str, done: int, total: int) -> None:
         count = f" {done}/{total}" if total else ""
-        click.echo(f"{time.perf_counter() - started:7.1f} s  {what}{count}", err=True)
+        with contextlib.suppress(OSError):
+            click.echo(f"{time.perf_counter() - started:7.1f} s  {what}{count}", err=True)
 
     return step
 

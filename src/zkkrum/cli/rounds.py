@@ -176,12 +176,12 @@ def _ids_of(roster: Path | None) -> tuple[str, ...]:
     if roster is None:
         return ()
     try:
-        lines = read_plain(roster, N_MAX * (ID_BYTES_MAX + 2)).decode("utf-8").splitlines()
+        lines = read_plain(roster, N_MAX * (ID_BYTES_MAX + 2)).decode("utf-8-sig").split("\n")
     except OSError as error:
         raise InputError(f"{roster}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{roster}: expected UTF-8 text, a client id a line") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    return tuple(line.strip(" \t\r") for line in lines if line.strip(" \t\r"))
 
 
 @click.command()

@@ -7,7 +7,6 @@ byte by byte.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -44,6 +43,8 @@ from zkkrum.version import __version__
 
 FORMAT: Final = "zkkrum-export-2"
 CONSTRUCTOR = "constructor.json"
+VALUE_MAX, LISTED_MAX = 100, 64
+"""Characters of what may be filled in there, and entries of a list."""
 MANIFEST, TRANSACTIONS, INPUTS, BUNDLE = "export.json", "transactions.json", "public_inputs.json", "bundle"
 Files = dict[str, bytes]
 
@@ -338,12 +339,26 @@ def export_bundle(
     return Exported(out, tuple(sorted(files)), rendered.sizes, is_bound(told), planned, claim, tuple(measured))
 
 
+def _kept(out: Path, template: bytes) -> bytes:
+    """Return the constructor arguments to write: what a deployer has filled in there stays."""
+    try:
+        manifest = parse_model(ExportManifest, read_file(out / MANIFEST))
+        found = read_file(out / CONSTRUCTOR)
+    except (OSError, ValueError):
+        return template
+    if _is_filled(template, found):
+        return found
+    if found != _text(constructor_template(manifest.parameters.params())):
+        raise InputError(
+            f"{out / CONSTRUCTOR}: has been filled in, for a contract of other constants", "choose another path with -o"
+        )
+    return template
+
+
 def _write(out: Path, files: Files) -> None:
     if out.exists() and not _is_export(out) and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists and is not an export", "choose another path with -o")
-    with contextlib.suppress(OSError):  # what the deployer has filled in there stays
-        if _is_filled(files[CONSTRUCTOR], found := read_file(out / CONSTRUCTOR)):
-            files = {**files, CONSTRUCTOR: found}
+    files = {**files, CONSTRUCTOR: _kept(out, files[CONSTRUCTOR])}
     with whole_folder(out) as folder:
         for name, data in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -417,24 +432,36 @@ def check(folder: Path, tools: Toolchain) -> list[str]:
     return _compare(folder, expected)
 
 
+def filled_in(folder: Path) -> dict[str, Any]:
+    """Return the constructor arguments of an export that are a deployer's decisions and no longer the template's."""
+    manifest = parse_model(ExportManifest, read_file(folder / MANIFEST))
+    template = constructor_template(manifest.parameters.params())
+    found = parse_json(read_file(folder / CONSTRUCTOR))
+    return {name: found[name] for name in template if found[name] != template[name]}
+
+
 def _is_filled(template: bytes, found: bytes) -> bool:
     """Tell whether constructor arguments are the template's, with values for what it leaves open, and any schedule."""
 
+    def is_value(x: Any) -> bool:
+        values = x if isinstance(x, list) and len(x) <= LISTED_MAX else [x]
+        return all(isinstance(v, (str, int)) and len(str(v)) <= VALUE_MAX and str(v).isprintable() for v in values)
+
     def fits(ours: Any, theirs: Any) -> bool:
         if isinstance(ours, dict):
-            return (
-                isinstance(theirs, dict)
-                and ours.keys() == theirs.keys()
-                and all(fits(ours[k], theirs[k]) for k in ours)
-            )
-        return ours is None or (type(ours) is type(theirs) and ours == theirs)
+            same = isinstance(theirs, dict) and ours.keys() == theirs.keys()
+            return same and all(fits(ours[name], theirs[name]) for name in ours)
+        same = type(ours) is type(theirs) and ours == theirs
+        return same or (ours is None and (theirs is None or is_value(theirs)))
 
     try:
         arguments = parse_json(found)
     except ValueError:
         return False
     open_ = json.loads(template)
-    return fits({**open_, "schedule_": dict.fromkeys(open_["schedule_"])}, arguments)
+    schedule = arguments.get("schedule_") if isinstance(arguments, dict) else None
+    times = isinstance(schedule, dict) and all(type(x) is int and 0 < x < 2**64 for x in schedule.values())
+    return times and fits({**open_, "schedule_": dict.fromkeys(open_["schedule_"])}, arguments)
 
 
 def _compare(folder: Path, expected: Files) -> list[str]:

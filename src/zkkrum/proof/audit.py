@@ -29,8 +29,8 @@ from zkkrum.rounds.tensors import Tensors, layout_of, read_layout
 from zkkrum.rounds.updates import updatable
 from zkkrum.toolchain import Toolchain
 
-VALUES_MAX = 2**24
-"""Values of an initial model that is read before anything is verified: some 300 MB."""
+VALUES_MAX = 2**22
+"""Values of an initial model, buffers included, that is read before anything is verified: some 300 MB."""
 AHEAD = 2
 """Rounds verified ahead of the one whose turn it is, per job: each holds an aggregate in memory."""
 
@@ -201,8 +201,9 @@ def _initial_of(run: Run, numbers: Sequence[int], tools: Toolchain) -> dict[str,
 
     A stranger may have made it so that a small file unpacks to gigabytes, and nobody can prove a round of so many.
     """
-    size = sum(spec.size for spec in updatable(run.initial_layout()))
-    if size > VALUES_MAX:
+    layout = run.initial_layout()
+    size = sum(spec.size for spec in updatable(layout))
+    if sum(spec.size for spec in layout) > VALUES_MAX:
         first = next((place for place in map(run.round, numbers) if place.bundle.exists()), None)
         found = _look(first, tools).verification if first else None
         if not (found and found.round and found.round.params.d == size):

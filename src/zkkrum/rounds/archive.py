@@ -10,6 +10,7 @@ import math
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,18 @@ HEADER_BYTES_MAX = 4096
 """No array that is written with NumPy has a longer header."""
 DIRECTORY_BYTES_MAX = 16 * 2**20
 """No archive has a longer list of its members: some 10^5."""
-END_BYTES, LOCATOR_BYTES = 22, 20
-"""Of the end of an archive, and of what stands before it in one of more than 4 GiB."""
+UNICODE_PATH = 0x7075
+"""Of Info-ZIP: a member's name once more."""
+VERSION_MAX, LOCAL_EXTRA_MAX, MAGIC_BYTES = 63, 20, 12
+"""Of the format that a member needs; bytes that NumPy puts before a member (its sizes, once more), and of a magic."""
+NOT_IN_ONE_PIECE = "its members and the list of them do not make up the file, each of it once, as NumPy writes it"
+_END = struct.Struct("<4sHHHHIIH")
+_ENTRY = struct.Struct("<4s2xHHH4xIIIHHHH2x4xI")
+_LOCAL = struct.Struct("<4s2xHH16xHH")
+_PLAIN_NAME = re.compile(rb"[0-9A-Za-z_]+\.npy")
 _NUMBER = rb"(?:0|[1-9][0-9]{0,18})"
 _AS_WRITTEN = re.compile(
-    rb"\{'descr': '(?:[<>|][a-zA-Z][0-9]+|\|O)', 'fortran_order': (?:True|False), 'shape': "
+    rb"\{'descr': '(?:[<>|][a-zA-Z][1-9][0-9]*|\|O)', 'fortran_order': (?:True|False), 'shape': "
     rb"\((?:|%b,|(?:%b, )+%b)\), \} *\n" % (_NUMBER, _NUMBER, _NUMBER)
 )
 DEFLATE_MOST = 1032
@@ -86,17 +94,17 @@ def read_archive(path: Path, what: str, arrays: Mapping[str, Expected], who: str
             most += most // 100  # what does not deflate grows a little
             if (size := size_of(data)) > most:
                 raise InputError(f"{where}not {what}: expected at most {most:,} bytes, found {size:,}")
-            _require_one_piece(data, size)
-            with open_zip(data) as archive:
-                names = sorted(archive.namelist())
-                if names != sorted(f"{name}.npy" for name in arrays):
-                    raise InputError(
-                        f"{where}not {what}: expected arrays {', '.join(sorted(arrays))}, found {_shown(names)}"
-                    )
-                return {
-                    name: _read_array(archive, name, f"{where}not {what}: {name}", expected)
-                    for name, expected in arrays.items()
-                }
+            members = _members(data, size)
+            names = sorted(member.name for member in members)
+            if names != sorted(f"{name}.npy" for name in arrays):
+                raise InputError(
+                    f"{where}not {what}: expected arrays {', '.join(sorted(arrays))}, found {_shown(names)}"
+                )
+            found = {member.name.removesuffix(".npy"): member for member in members}
+            return {
+                name: _read_array(data, found[name], f"{where}not {what}: {name}", expected)
+                for name, expected in arrays.items()
+            }
     except InputError:
         raise
     except OSError as error:
@@ -115,23 +123,84 @@ def _shown(names: list[str]) -> str:
     return ascii(names[:10])[:100]
 
 
-def _require_one_piece(file: BinaryIO, size: int) -> None:
-    """Refuse an archive that readers may take for different ones: more than one list of members, or bytes around it.
+@dataclass(frozen=True)
+class _Member:
+    """A member of an archive: where its bytes lie, how many they are, and what they unpack to."""
 
-    Above 4 GiB such a list is of another kind, which is `zipfile`'s to read.
+    name: str
+    deflated: bool
+    crc: int
+    start: int
+    packed: int
+    size: int
+
+
+def _members(file: BinaryIO, size: int) -> list[_Member]:
+    """List the members of an archive that every reader reads alike: NumPy writes no other.
+
+    Readers of zip archives differ in where they look for the list of members, in which of two names they believe, and
+    in what they make of bytes that belong to nobody. So there is one list, before the end of the file; members follow
+    each other from its first byte up to the list; names are plain and stand in both places; nothing else has a name.
+    `zipfile` cannot be asked for that.
     """
-    if size >= 2**32:
-        return
-    file.seek(max(0, size - END_BYTES - LOCATOR_BYTES))
-    tail = file.read()
-    file.seek(0)
-    locator, end = tail[:-END_BYTES], tail[-END_BYTES:]
-    if len(end) < END_BYTES or not end.startswith(b"PK\5\6"):
+    *_, count, length, at, comment = _END.unpack(_at(file, size - _END.size, _END.size))
+    if _at(file, size - _END.size, 12) != b"PK\5\6" + bytes(4) + struct.pack("<HH", count, count) or comment:
         raise ValueError("File is not a zip file")
-    disks, here, count, length, at, comment = struct.unpack("<4xIHHIIH", end)
-    one = (disks, here, comment) == (0, count, 0) and not locator.startswith(b"PK\6\7")
-    if not one or at + length != size - END_BYTES:
-        raise ValueError("its members and the list of them do not make up the file, each of it once")
+    if at + length != size - _END.size or length > DIRECTORY_BYTES_MAX:
+        raise ValueError(NOT_IN_ONE_PIECE)
+    entries, found, here, end = _at(file, at, length), [], 0, 0
+    for _ in range(count):
+        mark, needed, flags, method, crc, *sizes, named, extra, said, disk, start = _ENTRY.unpack_from(entries, here)
+        name = entries[here + _ENTRY.size : here + _ENTRY.size + named]
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{ascii(name.decode('latin1'))[:60]}: expected a member that is stored or deflated")
+        plain = mark == b"PK\1\2" and needed <= VERSION_MAX and not flags & ~0x800 and len(name) == named
+        if not plain or extra or said or disk or not _PLAIN_NAME.fullmatch(name) or start != end:
+            raise ValueError(NOT_IN_ONE_PIECE)
+        own = _at(file, start, _LOCAL.size + named)
+        own_mark, own_flags, own_method, own_named, own_extra = _LOCAL.unpack_from(own)
+        if (own_mark, own_flags, own_method, own_named) != (b"PK\3\4", flags, method, named) or own[30:] != name:
+            raise ValueError(NOT_IN_ONE_PIECE)
+        packed, unpacked = sizes
+        if (method == zipfile.ZIP_STORED and packed != unpacked) or own_extra > LOCAL_EXTRA_MAX:
+            raise ValueError(NOT_IN_ONE_PIECE)
+        begin = start + _LOCAL.size + named + own_extra
+        found.append(_Member(name.decode(), method == zipfile.ZIP_DEFLATED, crc, begin, packed, unpacked))
+        here, end = here + _ENTRY.size + named, begin + packed
+    if here != length or end != at:
+        raise ValueError(NOT_IN_ONE_PIECE)
+    return found
+
+
+def _at(file: BinaryIO, start: int, size: int) -> bytes:
+    file.seek(max(0, start))
+    data = file.read(size)
+    if start < 0 or len(data) != size:
+        raise ValueError("File is not a zip file")
+    return data
+
+
+def _unpacked(file: BinaryIO, member: _Member) -> bytes:
+    """Return what a member unpacks to, which is exactly what it says, and no more is unpacked."""
+    raw = _at(file, member.start, member.packed)
+    if member.deflated:
+        inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+        raw, packed = inflate.decompress(raw, member.size + 1), raw
+        if not inflate.eof or inflate.unused_data or not packed:
+            raise ValueError(f"{member.name!r} unpacks to another size than it says")
+    if len(raw) != member.size or zlib.crc32(raw) != member.crc:
+        raise ValueError(f"Bad CRC-32 for file {member.name!r}")
+    return raw
+
+
+def _is_renamed(extra: bytes) -> bool:
+    """Tell whether an extra field gives a member another name: Python believes it from 3.12 on."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<HH", extra)
+        if kind == UNICODE_PATH:
+            return True
+        extra = extra[4 + length :]
+    return False
 
 
 def open_zip(file: BinaryIO) -> zipfile.ZipFile:
@@ -141,29 +210,30 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     for member in archive.infolist():
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
             raise ValueError(f"{member.filename[:60]!a}: expected a member that is stored or deflated")
+        if member.orig_filename != member.filename or _is_renamed(member.extra):
+            raise ValueError(f"{member.filename[:60]!a}: has two names, of which readers believe one or the other")
         if member.file_size > DEFLATE_MOST * (member.compress_size + 1):
             raise ValueError(f"{member.filename[:60]!a} claims more than it can unpack to")
     sips.most = size_of(file)
     return archive
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, what: str, expected: Expected) -> NDArray[Any]:
-    info = archive.getinfo(f"{name}.npy")
-    with archive.open(info) as member:
-        header = read_header(member, as_written=True)
-        shape, dtype = header.shape, header.dtype
-        if dtype.hasobject or dtype.name not in expected.dtypes or (header.fortran and len(shape) > 1):
-            raise InputError(f"{what}: expected {' or '.join(expected.dtypes)}, found {dtype}")
-        fits = (
-            shape == expected.shape if expected.shape is not None else len(shape) == 1 and shape[0] <= expected.size_max
-        )
-        if not fits:
-            wanted = expected.shape if expected.shape is not None else f"at most {expected.size_max} in one dimension"
-            raise InputError(f"{what}: expected shape {wanted}, found {ascii(shape)[:60]}")
-        content = member.read(header.bytes)
-        if len(content) != header.bytes or member.read(1) or info.file_size != header.length + header.bytes:
-            raise InputError(f"{what}: its data are not as long as its header says")
-        return np.frombuffer(content, dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
+def _read_array(file: BinaryIO, member: _Member, what: str, expected: Expected) -> NDArray[Any]:
+    if member.size > expected.bytes_max + HEADER_BYTES_MAX + MAGIC_BYTES:
+        raise InputError(f"{what}: expected at most {expected.bytes_max:,} bytes, found {member.size:,}")
+    content = io.BytesIO(_unpacked(file, member))
+    header = read_header(content, as_written=True)
+    shape, dtype = header.shape, header.dtype
+    if dtype.hasobject or dtype.name not in expected.dtypes or (header.fortran and len(shape) > 1):
+        raise InputError(f"{what}: expected {' or '.join(expected.dtypes)}, found {dtype}")
+    fits = shape == expected.shape if expected.shape is not None else len(shape) == 1 and shape[0] <= expected.size_max
+    if not fits:
+        wanted = expected.shape if expected.shape is not None else f"at most {expected.size_max} in one dimension"
+        raise InputError(f"{what}: expected shape {wanted}, found {ascii(shape)[:60]}")
+    data = content.read()
+    if len(data) != header.bytes:
+        raise InputError(f"{what}: its data are not as long as its header says")
+    return np.frombuffer(data, dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -173,8 +243,6 @@ class Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
-    length: int
-    """Bytes of the header itself."""
 
     @property
     def bytes(self) -> int:
@@ -206,7 +274,7 @@ def read_header(member: IO[bytes], *, as_written: bool = False) -> Header:
     shape, fortran, dtype = read(whole, max_header_size=HEADER_BYTES_MAX)
     if any(x < 0 for x in shape):
         raise ValueError(f"a header with the shape {ascii(shape)[:60]}")
-    return Header(tuple(int(x) for x in shape), bool(fortran), dtype, len(magic) + len(length) + len(text))
+    return Header(tuple(int(x) for x in shape), bool(fortran), dtype)
 
 
 def write_archive(path: Path, arrays: Mapping[str, NDArray[Any]], mode: int) -> None:

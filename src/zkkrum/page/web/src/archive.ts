@@ -6,13 +6,13 @@
 import { InputError } from './errors';
 import { type Bytes } from './field';
 import { type Named } from './folder';
-import { ascii, compare, first } from './text';
+import { ascii, compare, first, grouped } from './text';
 import { BadZip, type Member, readZip } from './zip';
 
-const HEADER_BYTES_MAX = 4096;
+const [HEADER_BYTES_MAX, MAGIC_BYTES] = [4096, 12];
 /** As NumPy writes it: what it also reads differs from one version to the next. */
 const HEADER =
-  /^\{'descr': '([<>|][a-zA-Z][0-9]+|\|O)', 'fortran_order': (True|False), 'shape': \((|(?:0|[1-9][0-9]{0,18}),|(?:(?:0|[1-9][0-9]{0,18}), )+(?:0|[1-9][0-9]{0,18}))\), \} *\n$/;
+  /^\{'descr': '([<>|][a-zA-Z][1-9][0-9]*|\|O)', 'fortran_order': (True|False), 'shape': \((|(?:0|[1-9][0-9]{0,18}),|(?:(?:0|[1-9][0-9]{0,18}), )+(?:0|[1-9][0-9]{0,18}))\), \} *\n$/;
 
 /** What an array must be: exactly a shape, or at most so many entries in one dimension. */
 export interface Expected {
@@ -38,7 +38,7 @@ export async function readArchive<K extends string>(
   arrays: Record<K, Expected>,
 ): Promise<Record<K, Found>> {
   try {
-    const members = readZip(await file.read());
+    const members = readZip(await file.read(), true);
     const wanted = Object.keys(arrays).map((name) => `${name}.npy`);
     const names = members.map((member) => member.name).sort(compare);
     if (names.join('\0') !== wanted.sort(compare).join('\0')) {
@@ -68,7 +68,12 @@ const DTYPES: Record<string, string> = {
 
 async function readArray(member: Member, place: string, expected: Expected): Promise<Found> {
   const largest = expected.shape ? expected.shape.reduce((a, b) => a * b, 1) : expected.sizeMax!;
-  const { data, end } = await member.unpack(12 + HEADER_BYTES_MAX + 8 * largest + 1);
+  const most = largest * (expected.dtype === 'uint8' ? 1 : 8);
+  if (member.size > most + HEADER_BYTES_MAX + MAGIC_BYTES) {
+    throw new InputError(`${place}: expected at most ${grouped(most)} bytes, found ${grouped(member.size)}`);
+  }
+  const { data, end } = await member.unpack(member.size + 1);
+  end();
   const { descr, fortran, shape, start } = header(data);
   const [order, kind] = /^[<>|=]/.test(descr) ? [descr[0], descr.slice(1)] : ['=', descr];
   const name = DTYPES[kind] ?? descr;
@@ -85,7 +90,6 @@ async function readArray(member: Member, place: string, expected: Expected): Pro
   }
   const count = shape.reduce((a, b) => a * b, 1);
   const size = count * ITEM_BYTES[kind]!;
-  if (data.length - start <= size) end();
   if (data.length - start !== size) throw new InputError(`${place}: its data are not as long as its header says`);
   return { data: new DataView(data.slice(start).buffer), count, little: order !== '>' };
 }

@@ -4,6 +4,7 @@
  */
 
 import { type Bytes, concat } from './field';
+import { ascii } from './text';
 
 /** The archive is damaged, or of a kind that is not read here. */
 export class BadZip extends Error {}
@@ -19,14 +20,20 @@ export interface Member {
 
 const NOT_A_ZIP = 'File is not a zip file';
 /** Readers may take such an archive for different ones. */
-const NOT_IN_ONE_PIECE = 'its members and the list of them do not make up the file, each of it once';
-const VERSION_MAX = 63;
+const NOT_IN_ONE_PIECE = 'its members and the list of them do not make up the file, each of it once, as NumPy writes it';
+const [VERSION_MAX, LOCAL_EXTRA_MAX] = [63, 20];
+const PLAIN_NAME = /^[0-9A-Za-z_]+\.npy$/;
 
-/** List the members of an archive. */
-export function readZip(data: Bytes): Member[] {
+/**
+ * List the members of an archive.
+ *
+ * `asNumPy`: only of one that every reader reads alike, as `zkkrum.rounds.archive` does: members follow each other from
+ * the first byte up to their list, names are plain and stand in both places, and nothing else has a name.
+ */
+export function readZip(data: Bytes, asNumPy = false): Member[] {
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
   try {
-    return [...members(data, view)];
+    return [...members(data, view, asNumPy)];
   } catch (error) {
     if (error instanceof RangeError) throw new BadZip(NOT_A_ZIP);
     throw error;
@@ -45,20 +52,34 @@ function directory(view: DataView): { count: number; at: number; end: number } {
   return { count, at, end };
 }
 
-function* members(data: Bytes, view: DataView): Generator<Member> {
+function* members(data: Bytes, view: DataView, asNumPy: boolean): Generator<Member> {
   let { count, at, end } = directory(view);
+  const list = at;
+  let reach = 0;
   for (; count > 0; count--) {
     if (view.getUint32(at, true) !== 0x02014b50) throw new BadZip('Bad magic number for central directory');
     const [flags, method] = [view.getUint16(at + 8, true), view.getUint16(at + 10, true)];
     const crc = view.getUint32(at + 16, true);
     const lengths = [28, 30, 32].map((offset) => view.getUint16(at + offset, true)) as [number, number, number];
-    const name = new TextDecoder().decode(data.subarray(at + 46, at + 46 + lengths[0]));
+    const name = new TextDecoder('utf-8', { ignoreBOM: true }).decode(data.subarray(at + 46, at + 46 + lengths[0]));
     const [size, packed, start] = wide(view, at, at + 46 + lengths[0], lengths[1]);
     if (view.getUint16(at + 6, true) > VERSION_MAX) throw new BadZip('zip file version is not supported');
+    if (asNumPy) {
+      if (method !== 0 && method !== 8) throw new BadZip(`${ascii(name)}: expected a member that is stored or deflated`);
+      const [own, ownExtra] = [view.getUint16(start + 26, true), view.getUint16(start + 28, true)];
+      const plain =
+        !(flags & ~0x800) && !lengths[1] && !lengths[2] && !view.getUint16(at + 34, true) && PLAIN_NAME.test(name) &&
+        start === reach && view.getUint32(start, true) === 0x04034b50 && own === lengths[0] &&
+        view.getUint16(start + 6, true) === flags && view.getUint16(start + 8, true) === method &&
+        new TextDecoder('latin1').decode(data.subarray(start + 30, start + 30 + own)) === name &&
+        (method !== 0 || packed === size) && ownExtra <= LOCAL_EXTRA_MAX; // prettier-ignore
+      if (!plain) throw new BadZip(NOT_IN_ONE_PIECE);
+      reach = start + 30 + own + ownExtra + packed;
+    }
     yield member(data, view, { name, flags, method, crc, size, packed, start });
     at += 46 + lengths[0] + lengths[1] + lengths[2];
   }
-  if (at !== end) throw new BadZip(NOT_IN_ONE_PIECE);
+  if (at !== end || (asNumPy && reach !== list)) throw new BadZip(NOT_IN_ONE_PIECE);
 }
 
 /** Size, packed size and place of a member, from the 64-bit fields where the short ones do not suffice. */
@@ -99,7 +120,7 @@ function member(data: Bytes, view: DataView, header: Header): Member {
         throw new BadZip('Bad magic number for file header');
       }
       const own = data.subarray(start + 30, start + 30 + view.getUint16(start + 26, true));
-      if (new TextDecoder().decode(own) !== name) throw new BadZip(`File name in directory '${name}' and header differ`);
+      if (new TextDecoder('utf-8', { ignoreBOM: true }).decode(own) !== name) throw new BadZip(`File name in directory '${name}' and header differ`);
       const from = start + 30 + view.getUint16(start + 26, true) + view.getUint16(start + 28, true);
       if (from + packed > data.length) throw new BadZip('a part of it claims to be larger than the file');
       const raw = data.subarray(from, from + packed);
