@@ -63,10 +63,15 @@ class Service:
             if self._process is not None and self._process.poll() is not None:
                 self._stop()
             if self._process is None:
-                self._err = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _stop)
-                self._process = process.start(
-                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._err
-                )
+                err = tempfile.TemporaryFile()  # noqa: SIM115 (closed by _stop)
+                try:
+                    self._process = process.start(
+                        self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err
+                    )
+                except BaseException:  # Ctrl-C, too
+                    err.close()
+                    raise
+                self._err = err
             assert self._process.stdin is not None
             assert self._process.stdout is not None
             try:
