@@ -401,6 +401,15 @@ def test_a_model_that_unpacks_to_gigabytes_is_not_read(copied: Run, tmp_path: Pa
         tracemalloc.stop()
 
 
+def test_a_large_model_is_read_if_a_proved_round_says_so(
+    honest: Trained, copied: Run, toolchain: Toolchain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zkkrum.proof.audit.VALUES_MAX", 1)
+    assert audit(copied.path, toolchain).final == subject_of(honest.models[-1])
+    copied.round(1).home.round_file.unlink()
+    refused(audit(copied.path, toolchain), 1, "no round.toml")
+
+
 def test_nothing_is_written_from_what_cannot_be_read(copied: Run, tmp_path: Path) -> None:
     """It is neither valid nor invalid."""
     place, out = copied.round(1), tmp_path / "next.npz"

@@ -171,7 +171,10 @@ def audit(
     """
     run = Run(path)
     numbers = run.numbers()
-    model = load_model(initial) if initial else _initial_of(run, numbers, tools)
+    try:
+        model = load_model(initial) if initial else _initial_of(run, numbers, tools)
+    except _Refuted as refuted:
+        return Audit(False, str(refuted), refuted.number)
     ends_with = read_layout(final) if final else ()  # whatever is wrong with it is said before the long work
     walk = _Walk(model)
     total = numbers[-1]

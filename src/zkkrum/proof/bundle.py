@@ -190,6 +190,15 @@ def read_manifest(path: Path) -> Manifest:
         within = path / "bundle"
         hint = f"this is a round; its bundle is {within}" if (within / MANIFEST).is_file() else ""
         raise InputError(f"{path}: not a bundle: {MANIFEST}: {error.strerror}", hint) from error
+    try:
+        return parse_model(Manifest, data)
+    except ValueError:
+        _refuse_other_protocols(path, data)
+        raise
+
+
+def _refuse_other_protocols(path: Path, data: bytes) -> None:
+    """Raise `InputError` where a manifest that is none of ours names another protocol: then it refutes nothing."""
     found = _protocol_of(data)
     if found == 1:
         raise InputError(
@@ -203,7 +212,6 @@ def read_manifest(path: Path) -> Manifest:
             f"({FORMAT})",
             "verify it with a newer zkkrum: this says nothing about its validity",
         )
-    return parse_model(Manifest, data)
 
 
 def load_manifest(path: Path) -> Manifest:
