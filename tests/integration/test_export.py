@@ -463,6 +463,7 @@ def test_the_export_command(case: Case, tmp_path: Path) -> None:
         "schema": "zkkrum-export-1",
         "ok": False,
         "differences": ["KrumRounds.sol: differs from what this zkkrum renders"],
+        "filled_in": {},
     }
     state = "0x" + bytes(96).hex() + FIRST_LINK.to_bytes(32, "big").hex() + bytes(32).hex()
     assert "nothing of it was sent" in invoke("export", str(case.bundle), "--next", state, "-o", str(tmp_path / "n"))

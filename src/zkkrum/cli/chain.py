@@ -89,12 +89,13 @@ def export(
         if check:
             now("rendering again")
             differences = exporting.check(check, tools)
+            filled = {} if differences else exporting.filled_in(check)
             if as_json:
-                print_json({"ok": not differences, "differences": differences})
+                print_json({"ok": not differences, "differences": differences, "filled_in": filled})
             else:
                 for line in differences or [f"{check}: exactly what this zkkrum renders"]:
                     tell(line)
-                if not differences and (filled := exporting.filled_in(check)):
+                if filled:
                     tell("but for what somebody has filled into constructor.json, and only you can judge:")
                     for name, value in filled.items():
                         tell(f"  {name}: {json.dumps(value)}")

@@ -208,7 +208,7 @@ def commit(update: Path, round_file: Path, client: str | None, base: Path | None
     opening, commitment = commit_update(round, who, loaded, _hash_for(round.params.d))
     home.save_commitment(round, who, opening, commitment)
     clipped = clipped_share(loaded.vector, round.clip)
-    vanished = vanished_share(loaded.vector, round.clip, round.params.b)
+    vanished = vanished_share(loaded.vector, opening.q)
     report = {
         "client": who,
         "context": hex_of(round.context),

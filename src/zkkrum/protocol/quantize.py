@@ -50,15 +50,16 @@ def dequantize(q: Integers, clip: float, b: int) -> NDArray[np.float64]:
     return np.asarray(q * step(clip, b), dtype=np.float64)
 
 
-def vanished_share(update: Floats, clip: float, b: int) -> float:
-    """Return the share of entries that are not zero and are quantized to zero, in [0, 1].
+def vanished_share(update: Floats, q: Integers) -> float:
+    """Return the share of entries that are not zero and that are quantized to zero, in [0, 1].
 
     Examples
     --------
-    >>> vanished_share(np.array([0.0, 0.001, 0.5, 1.0]), clip=1.0, b=8)
+    >>> update = np.array([0.0, 0.001, 0.5, 1.0])
+    >>> vanished_share(update, quantize(update, clip=1.0, b=8))
     0.25
     """
-    return float(np.mean((update != 0) & (quantize(update, clip, b) == 0))) if update.size else 0.0
+    return float(np.mean((update != 0) & (q == 0))) if update.size else 0.0
 
 
 def clipped_share(update: Floats, clip: float) -> float:

@@ -143,8 +143,8 @@ def _members(file: BinaryIO, size: int) -> list[_Member]:
     each other from its first byte up to the list; names are plain and stand in both places; nothing else has a name.
     `zipfile` cannot be asked for that.
     """
-    *_, count, length, at, comment = _END.unpack(_at(file, size - _END.size, _END.size))
-    if _at(file, size - _END.size, 12) != b"PK\5\6" + bytes(4) + struct.pack("<HH", count, count) or comment:
+    mark, *disks, ofdisk, count, length, at, comment = _END.unpack(_at(file, size - _END.size, _END.size))
+    if (mark, disks, ofdisk, comment) != (b"PK\5\6", [0, 0], count, 0):
         raise ValueError("File is not a zip file")
     if at + length != size - _END.size or length > DIRECTORY_BYTES_MAX:
         raise ValueError(NOT_IN_ONE_PIECE)
